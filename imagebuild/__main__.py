@@ -1,0 +1,5 @@
+"""Run the tool with `python -m imagebuild`."""
+
+from imagebuild.cli.main import main
+
+main()

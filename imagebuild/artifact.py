@@ -1,0 +1,130 @@
+"""The artifact: a directory of finished files, placed whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from imagebuild.digest import of_file
+from imagebuild.errors import ConfigError, PreflightError
+from imagebuild.inputs import Inputs
+from imagebuild.plan import SCHEMA_VERSION, Plan
+
+
+def manifest(
+    plan: Plan, inputs: Inputs, content: Mapping[str, Any], images: Sequence[Path]
+) -> dict[str, Any]:
+    """The text-free truth about an artifact, as manifest.json has it."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "build_id": plan.build_id,
+        "name": plan.name,
+        "profile": dict(plan.profile),
+        "stages": [
+            {"name": s.name, "id": s.id, "elements": list(s.elements), "inputs": dict(s.inputs)}
+            for s in plan.stages
+        ],
+        "tools": dict(inputs.tools),
+        "content": dict(content),
+        "outputs": [
+            {"file": i.name, "format": i.suffix[1:], "size": i.stat().st_size, "sha256": of_file(i)}
+            for i in images
+        ],
+    }
+
+
+def write_description(directory: Path, document: Mapping[str, Any], timing: Mapping[str, Any]) -> None:
+    """Write manifest.json, packages.txt, SHA256SUMS and timing.json beside the images."""
+    write_json(directory / "manifest.json", document)
+    write_json(directory / "timing.json", timing)
+    content = document["content"]
+    lines = [f"{n} {v}" for n, v in content["packages"].items()]
+    lines += [f"python:{n} {v}" for n, v in content["python_packages"].items()]
+    (directory / "packages.txt").write_text("\n".join(lines) + "\n")
+    sums = [f"{o['sha256']}  {o['file']}" for o in document["outputs"]]
+    for name in ("manifest.json", "packages.txt"):
+        sums.append(f"{of_file(directory / name)}  {name}")
+    (directory / "SHA256SUMS").write_text("\n".join(sums) + "\n")
+
+
+def write_json(path: Path, document: Mapping[str, Any]) -> None:
+    """Write one JSON document for people and programs."""
+    path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+
+
+def check_target(directory: Path) -> None:
+    """See that the artifact can be placed at `directory`, before anything is done.
+
+    Raises ConfigError when something else than an artifact is there, PreflightError when
+    it cannot be written.
+    """
+    if directory.exists() and not directory.is_dir():
+        raise ConfigError("the artifact directory is a file", where=str(directory))
+    if directory.is_dir() and any(directory.iterdir()) and not (directory / "manifest.json").exists():
+        raise ConfigError(
+            "the artifact directory holds something else",
+            where=str(directory),
+            hint="name an empty or new directory with --artifacts, or an older artifact to replace",
+        )
+    check_writable(directory.parent)
+
+
+def check_writable(directory: Path) -> None:
+    """Raise PreflightError unless files can be made in `directory` (or in what it will be made in)."""
+    existing = directory
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise PreflightError(
+            "cannot write there",
+            where=str(directory),
+            detail=f"{existing} is not a directory that you may write in",
+            hint="choose another place with -o, --artifacts or --images-dir",
+        )
+
+
+def place(whole: Path, directory: Path) -> None:
+    """Rename the finished directory into place; an older artifact there is replaced.
+
+    `whole` must be on the same filesystem. At no moment a half-written artifact can be
+    seen under the final name.
+    """
+    old = None
+    if directory.exists():
+        old = directory.with_name(f".{directory.name}.old-{os.getpid()}")
+        directory.rename(old)
+    whole.rename(directory)
+    if old:
+        shutil.rmtree(old)
+
+
+def link_newest(directory: Path, link: str) -> None:
+    """Point the stable name at the newest artifact, atomically."""
+    path = directory.parent / link
+    if path.exists() and not path.is_symlink():
+        return  # somebody's own directory: not ours to replace
+    fresh = path.with_name(f".{link}.{os.getpid()}")
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(directory.name)
+    fresh.replace(path)
+
+
+def place_file(source: Path, target: Path) -> None:
+    """Put a copy of an image at `target` (-o FILE), atomically; a link where that is enough."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = target.with_name(f".{target.name}.{os.getpid()}")
+    fresh.unlink(missing_ok=True)
+    try:
+        try:
+            os.link(source, fresh)
+        except OSError:
+            from imagebuild.stages.formats import sparse_copy
+
+            sparse_copy(source, fresh)
+        fresh.replace(target)
+    finally:
+        fresh.unlink(missing_ok=True)

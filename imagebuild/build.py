@@ -1,0 +1,359 @@
+"""Plan → Artifact: one build from its first stage to its files in place."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from imagebuild import artifact
+from imagebuild.agent import wheels
+from imagebuild.errors import ImagebuildError, PreflightError, TemporaryError
+from imagebuild.events import Emit, Event, StageFinished, StageStarted, StepFinished, StepStarted
+from imagebuild.host import scratch
+from imagebuild.host.run import network_env
+from imagebuild.host.worker import Worker
+from imagebuild.inputs import Inputs
+from imagebuild.plan import Plan, StagePlan, content_of
+from imagebuild.stages import base, formats
+
+
+#: Debian's architecture -> what `uname -m` says, and wheels' platform tags.
+MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where a build works (`cache`) and where its results go."""
+
+    cache: Path
+    artifact: Path
+    places: tuple[Path, ...] = ()
+    link: bool = True
+
+    @property
+    def scratch_root(self) -> Path:
+        """Scratch directories of all builds; on the store's filesystem, for renames."""
+        return self.cache / "scratch"
+
+    @property
+    def sources(self) -> Path:
+        """Clones and downloaded distribution files of the agent; `resolve` uses it too."""
+        return self.cache / "sources"
+
+    @property
+    def trees(self) -> Path:
+        """Finished trees, by stage and id."""
+        return self.cache / "trees"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished artifact."""
+
+    directory: Path
+    manifest: Mapping[str, Any]
+
+
+@dataclass
+class _Build:
+    """One build while it runs; its methods are the stages, in order."""
+
+    plan: Plan
+    inputs: Inputs
+    paths: Paths
+    emit: Emit
+    worker: Worker
+    scratch: Path
+    locks: ExitStack
+    deadline: float | None
+    hooks: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def owner(self) -> list[int]:
+        return [os.getuid(), os.getgid()]
+
+    def entry(self, stage: str) -> Path:
+        """The store's place for a stage's tree."""
+        return self.paths.trees / f"{stage}-{self.plan.stage(stage).id[:32]}"
+
+    def seconds(self, stage: str) -> float | None:
+        """What is left for a stage: its own limit, and the build's."""
+        own = self.inputs.profile.timeout.seconds(stage)
+        left = None if self.deadline is None else max(self.deadline - time.monotonic(), 0.01)
+        limits = [x for x in (own, left) if x is not None]
+        return min(limits) if limits else None
+
+    def substitutions(self, stage: str) -> dict[str, str]:
+        """Values of the placeholders in the stage's plan, and the entry it goes to."""
+        elements = {f"elements{n}": str(p) for n, p in enumerate(self.inputs.element_paths)}
+        return elements | {
+            "scratch": str(self.scratch),
+            "cache": str(self.paths.cache),
+            "base_tree": str(self.entry("base") / "tree"),
+            "entry": str(self.entry(stage)),
+            "image": self.plan.link,
+        }
+
+    def tree(
+        self, stage: str, prepare: Callable[[], None], content: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
+        """The tree of a stage: taken from the store, or composed now. Returns its description.
+
+        The stage's lock is held to the end of the build: exclusively while the tree is
+        made, so that a second build of the same waits and then finds it; shared afterwards,
+        so that nobody removes it.
+        """
+        plan = self.plan.stage(stage)
+        entry = self.entry(stage)
+        path = self.paths.cache / "locks" / f"{entry.name}.lock"
+        with _stage(self.emit, plan) as report:
+            lock = self.locks.enter_context(scratch.lock(path))
+            report.reused = (entry / "meta.json").exists()
+            if not report.reused:
+                prepare()
+                self.compose(plan, content)
+            scratch.share(lock)
+        meta: dict[str, Any] = json.loads((entry / "meta.json").read_text())
+        self.hooks[stage] = [] if report.reused else meta["hooks"]
+        return meta
+
+    def compose(self, plan: StagePlan, content: Mapping[str, Any] | None) -> None:
+        self.worker.call(
+            "compose",
+            stage=plan.name,
+            argv=list(plan.argv),
+            environment=dict(plan.environment),
+            elements=[(e.name, str(e.path)) for e in self.inputs.elements[plan.name]],
+            paths=self.substitutions(plan.name),
+            seconds=self.seconds(plan.name),
+            content=content,
+            owner=self.owner,
+        )
+
+    def base(self) -> None:
+        """Distribution, kernel, cloud-init, docker."""
+
+        def prepare() -> None:
+            base.write_inputs(self.inputs, self.scratch / "base-in", network_env())
+
+        self.tree("base", prepare, None)
+
+    def agent(self) -> dict[str, Any]:
+        """The guest agent, on top of the base tree. Returns the image's content description."""
+
+        content = content_of(self.plan, self.inputs)
+
+        def prepare() -> None:
+            content["agent"] |= self.collect_wheels()
+
+        meta = self.tree("agent", prepare, content)
+        described: dict[str, Any] = meta["content"]
+        return described
+
+    def collect_wheels(self) -> dict[str, Any]:
+        """Fill the wheelhouse; what has no wheel is compiled by the worker."""
+
+        def compile_sources(request: wheels.BuildRequest) -> list[Path]:
+            if not (self.scratch / "base-in").exists():
+                base.write_inputs(self.inputs, self.scratch / "base-in", network_env())
+            answer = self.worker.call(
+                "build_wheels",
+                tree=str(self.entry("base") / "tree"),
+                scratch_dir=str(self.scratch),
+                request={
+                    "sources": [str(s) for s in request.sources],
+                    "tools": str(request.tools),
+                    "out": str(request.out),
+                    "needs_compiler": request.needs_compiler,
+                    "environment": dict(request.environment),
+                },
+                network={"apt_dir": str(self.scratch / "base-in/apt")},
+                owner=self.owner,
+            )
+            return [Path(w) for w in answer["wheels"]]
+
+        with _step(self.emit, "agent", "wheels", "download"):
+            house = wheels.collect(
+                self.inputs.agent,
+                MACHINES[self.inputs.arch],
+                self.scratch / "agent-in",
+                cache=self.paths.sources,
+                env=network_env(),
+                offline=False,
+                build=compile_sources,
+            )
+        return {
+            "wheel_sha256": house.agent_sha256,
+            "compiled": [dataclasses.asdict(c) for c in house.compiled],
+        }
+
+    def disk(self) -> Path:
+        """Assemble the raw disk in scratch."""
+        plan = self.plan.stage("disk")
+        raw = self.scratch / "disk.raw"
+        with _stage(self.emit, plan):
+            self.worker.call(
+                "make_disk",
+                tree=str(self.entry("agent") / "tree"),
+                raw=str(raw),
+                spec={
+                    "size": plan.inputs["size"],
+                    "label": plan.inputs["label"],
+                    "arch": self.inputs.arch,
+                    "epoch": plan.inputs["epoch"],
+                    # Not the stage's id: the same tree gives the same disk.
+                    "seed": self.plan.stage("agent").id,
+                },
+                scratch_dir=str(self.scratch),
+                owner=self.owner,
+            )
+        return raw
+
+    def formats(self, raw: Path, whole: Path) -> list[Path]:
+        """Convert the disk into the wanted formats, in the directory that becomes the artifact."""
+        profile = self.inputs.profile
+        images = []
+        with _stage(self.emit, self.plan.stage("formats")):
+            for wanted in profile.formats:
+                image = whole / f"{self.plan.name}.{wanted}"
+                with _step(self.emit, "formats", "convert", str(wanted)):
+                    formats.convert(
+                        raw,
+                        image,
+                        formats.Format(str(wanted)),
+                        formats.Compression(str(profile.compression)),
+                        threads=os.cpu_count() or 1,
+                    )
+                images.append(image)
+        return images
+
+
+def build(plan: Plan, inputs: Inputs, paths: Paths, emit: Emit, log: Path | None = None) -> Artifact:
+    """Run a plan and place the artifact.
+
+    `log` is the build's log so far: a copy goes into the artifact. Raises what the stages
+    raise; nothing is left at the artifact's place then.
+    """
+    if plan.provisional:
+        raise PreflightError(
+            "the plan is provisional and cannot be run",
+            detail="not resolved: " + "; ".join(plan.unresolved),
+            hint="run without --offline",
+        )
+    started = time.time()
+    artifact.check_target(paths.artifact)
+    for target in paths.places:
+        artifact.check_writable(target.parent)
+    limit = inputs.profile.timeout.seconds("build")
+    deadline = None if limit is None else time.monotonic() + limit
+    recorder = _Recorder(emit)
+    with ExitStack() as locks:
+        out_lock = paths.cache / "locks" / f"artifact-{paths.artifact.name}.lock"
+        locks.enter_context(scratch.lock(out_lock, wait=False, what=f"the artifact {paths.artifact}"))
+        directory = locks.enter_context(scratch.directory(paths.scratch_root, plan.name))
+        worker = locks.enter_context(Worker(recorder))
+        worker.call("sweep", root=str(paths.scratch_root))
+        whole = paths.artifact.parent / f".{paths.artifact.name}.partial-{os.getpid()}"
+        run = _Build(plan, inputs, paths, recorder, worker, directory, locks, deadline)
+        try:
+            run.base()
+            content = run.agent()
+            raw = run.disk()
+            whole.mkdir(parents=True)
+            images = run.formats(raw, whole)
+            document = artifact.manifest(plan, inputs, content, images)
+            timing = {"started": started, "seconds": round(time.time() - started, 2), **recorder.timing(), "hooks": run.hooks}
+            artifact.write_description(whole, document, timing)
+            if log:
+                shutil.copyfile(log, whole / "build.log")
+            artifact.place(whole, paths.artifact)
+        finally:
+            shutil.rmtree(whole, ignore_errors=True)
+            _tidy(worker, paths, directory, run)
+    if paths.link:
+        artifact.link_newest(paths.artifact, plan.link)
+    for target in paths.places:
+        artifact.place_file(paths.artifact / f"{plan.name}{target.suffix}", target)
+    return Artifact(paths.artifact, document)
+
+
+def _tidy(worker: Worker, paths: Paths, directory: Path, run: _Build) -> None:
+    """Remove this build's scratch, and the trees that its own replace."""
+    with ExitStack() as held:
+        old = [directory]
+        for stage in ("base", "agent"):
+            keep = run.entry(stage)
+            if keep.exists():
+                old += _superseded(paths, stage, keep, run.plan.link, held)
+        try:
+            worker.call("remove", paths=[str(p) for p in old])
+        except ImagebuildError:
+            return  # the worker is gone already: the next build sweeps the scratch
+        (paths.scratch_root / f"{directory.name}.lock").unlink(missing_ok=True)
+
+
+def _superseded(
+    paths: Paths, stage: str, keep: Path, link: str, held: ExitStack
+) -> list[Path]:
+    """Older trees of the same image and stage that no build is using; their locks go to `held`."""
+    found = []
+    for meta in paths.trees.glob(f"{stage}-*/meta.json"):
+        entry = meta.parent
+        if entry == keep or json.loads(meta.read_text())["image"] != link:
+            continue
+        try:
+            held.enter_context(
+                scratch.lock(paths.cache / "locks" / f"{entry.name}.lock", wait=False)
+            )
+        except TemporaryError:
+            continue
+        found.append(entry)
+    return found
+
+
+class _Recorder:
+    """Passes events on and keeps the times of the stages."""
+
+    def __init__(self, emit: Emit) -> None:
+        self._emit = emit
+        self._stages: list[dict[str, Any]] = []
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, StageFinished):
+            self._stages.append(
+                {"stage": event.stage, "seconds": event.seconds, "reused": event.reused}
+            )
+        self._emit(event)
+
+    def timing(self) -> dict[str, Any]:
+        return {"stages": self._stages}
+
+
+@dataclass
+class _StageReport:
+    reused: bool = False
+
+
+@contextmanager
+def _stage(emit: Emit, plan: StagePlan) -> Iterator[_StageReport]:
+    report = _StageReport()
+    emit(StageStarted(plan.name, plan.id))
+    started = time.monotonic()
+    yield report
+    emit(StageFinished(plan.name, round(time.monotonic() - started, 2), report.reused))
+
+
+@contextmanager
+def _step(emit: Emit, stage: str, phase: str, name: str) -> Iterator[None]:
+    emit(StepStarted(stage, phase, name))
+    started = time.monotonic()
+    yield
+    emit(StepFinished(stage, phase, name, round(time.monotonic() - started, 2)))

@@ -1,0 +1,207 @@
+"""imagebuild build OS RELEASE: make a guest image."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from imagebuild.cli.options import ProfileRequest, image_options, json_option, profile_options
+from imagebuild.cli.terminal import terminal
+
+if TYPE_CHECKING:
+    from imagebuild.build import Artifact
+    from imagebuild.config.profile import Profile
+    from imagebuild.inputs import Inputs
+    from imagebuild.plan import Plan
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where the user wants things."""
+
+    cache: Path
+    images: Path
+    artifacts: Path | None
+    files: tuple[Path, ...]
+
+
+@click.command(epilog="Example: imagebuild build ubuntu jammy -o trove-guest.qcow2")
+@click.argument("target", nargs=-1, metavar="OS RELEASE | PROFILE")
+@click.option(
+    "-o", "--output", "outputs", multiple=True, metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False), show_envvar=True,
+    help="Place the image here too; .qcow2 or .raw chooses the format (repeatable).",
+)  # fmt: skip
+@click.option(
+    "--artifacts", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", show_envvar=True,
+    help="Directory of the artifact, instead of IMAGES_DIR/NAME.",
+)  # fmt: skip
+@click.option(
+    "--images-dir", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+    default="~/images", show_default=True, show_envvar=True,
+    help="Directory that artifacts go to.",
+)  # fmt: skip
+@click.option(
+    "--cache-dir", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", show_envvar=True,
+    help="Trees, downloads and scratch space. [default: ~/.cache/imagebuild]",
+)  # fmt: skip
+@click.option("--dry-run", is_flag=True, show_envvar=True, help="Print the plan, change nothing.")
+@click.option(
+    "--offline", is_flag=True, show_envvar=True,
+    help="Ask nothing of the network; what it would have said is marked as not resolved.",
+)  # fmt: skip
+@json_option
+@image_options
+@profile_options
+def build(
+    target: tuple[str, ...],
+    outputs: tuple[Path, ...],
+    artifacts: Path | None,
+    images_dir: Path,
+    cache_dir: Path | None,
+    dry_run: bool,
+    offline: bool,
+    as_json: bool,
+    request: ProfileRequest,
+) -> None:
+    """Build a guest image of OpenStack Trove: an artifact directory with the image, its
+    manifest and checksums.
+    """
+    places = _Places(
+        cache=_cache_dir(cache_dir),
+        images=images_dir.expanduser().absolute(),
+        artifacts=artifacts.expanduser().absolute() if artifacts else None,
+        files=tuple(o.expanduser().absolute() for o in outputs),
+    )
+    profile = _with_formats(request.load(target).profile, places.files)
+    if not dry_run:
+        _preflight(places)
+    plan, inputs = _plan(profile, places, offline)
+    if dry_run:
+        _show(plan, as_json)
+        return
+    artifact = _run(plan, inputs, places)
+    if as_json:
+        terminal.json({"schema_version": 1, "artifact": str(artifact.directory), "manifest": dict(artifact.manifest)})
+
+
+def _cache_dir(given: Path | None) -> Path:
+    if given:
+        return given.expanduser().absolute()
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("imagebuild"))
+
+
+def _with_formats(profile: Profile, files: Sequence[Path]) -> Profile:
+    """The profile with the formats that the files of -o need."""
+    from imagebuild.config.profile import Format
+    from imagebuild.errors import UsageError
+
+    formats = list(profile.formats)
+    for file in files:
+        try:
+            wanted = Format(file.suffix[1:])
+        except ValueError as exc:
+            raise UsageError(
+                f"cannot tell the format of {file.name}",
+                where=f"-o {file}",
+                hint="end its name with " + " or ".join(f".{f}" for f in Format),
+            ) from exc
+        if wanted not in formats:
+            formats.append(wanted)
+    return profile.model_copy(update={"formats": tuple(formats)})
+
+
+def _preflight(places: _Places) -> None:
+    from imagebuild import artifact
+    from imagebuild.host import preflight
+
+    preflight.check_tools()
+    for directory in (places.cache, places.images if places.artifacts is None else places.artifacts.parent):
+        artifact.check_writable(directory)
+    if places.artifacts:
+        artifact.check_target(places.artifacts)
+    for file in places.files:
+        artifact.check_writable(file.parent)
+    preflight.check_space(places.cache)
+
+
+def _plan(profile: Profile, places: _Places, offline: bool) -> tuple[Plan, Inputs]:
+    from imagebuild.plan import make_plan
+    from imagebuild.resolve import resolve
+
+    inputs = resolve(profile, workdir=places.cache / "sources", offline=offline)
+    directory = places.artifacts or places.images / "{name}"
+    return make_plan(inputs, directory, places.files), inputs
+
+
+def _run(plan: Plan, inputs: Inputs, places: _Places) -> Artifact:
+    from imagebuild.build import Paths, build as run_build
+    from imagebuild.cli.render import Renderer, duration
+    from imagebuild.errors import ImagebuildError
+    from imagebuild.host.run import network_env
+    from imagebuild.stages.base import secrets
+
+    logs = places.cache / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    log = logs / f"{plan.name}-{time.strftime('%Y%m%dT%H%M%S')}.log"
+    paths = Paths(
+        cache=places.cache,
+        artifact=Path(str(plan.outputs["artifact"])),
+        places=places.files,
+        link=places.artifacts is None,
+    )
+    started = time.monotonic()
+    terminal.info(f"building {plan.name} (build id {plan.build_id[:16]})", "bold")
+    renderer = Renderer(terminal, log, secrets(network_env()))
+    try:
+        with renderer.live():
+            artifact = run_build(plan, inputs, paths, renderer, log)
+    except ImagebuildError as exc:
+        exc.detail = renderer.clean(exc.detail)
+        exc.hint = (exc.hint + "; " if exc.hint else "") + f"the whole log: {log}"
+        raise
+    finally:
+        renderer.close()
+    terminal.info(f"built in {duration(time.monotonic() - started)}: {artifact.directory}", "bold green")
+    for output in artifact.manifest["outputs"]:
+        terminal.info(f"  {output['file']}  {output['size'] / 1e6:.0f} MB")
+    for file in places.files:
+        terminal.info(f"  also at {file}")
+    return artifact
+
+
+def _show(plan: Plan, as_json: bool) -> None:
+    """Print the plan; the JSON form holds everything."""
+    if as_json:
+        terminal.json(plan.to_json())
+        return
+    lines = [f"plan for {plan.name}" + ("  (provisional)" if plan.provisional else "")]
+    lines += [f"  not resolved: {u}" for u in plan.unresolved]
+    for stage in plan.stages:
+        lines.append(f"stage {stage.name}  {stage.id[:16]}")
+        if stage.elements:
+            lines.append("  elements  " + " ".join(e["name"] for e in stage.elements))
+        for name, value in stage.inputs.items():
+            lines.append(f"  {name:9} {_short(value)}")
+        for name, value in stage.environment.items():
+            lines.append(f"  {name}={value}")
+    if plan.environment["from_host"]:
+        lines.append("from the host's environment, by name: " + " ".join(plan.environment["from_host"]))
+    lines.append(f"artifact  {plan.outputs['artifact']}")
+    lines += [f"image     {image}" for image in plan.outputs["images"]]
+    lines += [f"also      {place}" for place in plan.outputs["places"]]
+    terminal.data("\n".join(lines))
+
+
+def _short(value: object) -> str:
+    import json
+
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 100 else text[:97] + "…"

@@ -1,0 +1,95 @@
+"""The `imagebuild` command: finds the verb, runs it, turns errors into exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+from imagebuild import __version__
+from imagebuild.cli.terminal import terminal
+from imagebuild.errors import ExitCode, ImagebuildError, Interrupted
+
+#: verb -> (module, one-line help). The module is imported when the verb is used, so
+#: that `--help` and shell completion stay fast.
+VERBS: dict[str, tuple[str, str]] = {
+    "build": ("imagebuild.cli.build", "Build a guest image."),
+    "profile": ("imagebuild.cli.profile", "List, show and check profiles."),
+}
+
+
+class LazyGroup(click.Group):
+    """A click group whose commands are imported on use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return sorted(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        module = importlib.import_module(VERBS[cmd_name][0])
+        command = getattr(module, cmd_name)
+        assert isinstance(command, click.Command)  # noqa: S101 - a slip of ours, not of the user
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(verb, text) for verb, (_, text) in sorted(VERBS.items())])
+
+
+@click.command(
+    cls=LazyGroup,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "auto_envvar_prefix": "IMAGEBUILD",
+        "max_content_width": 100,
+    },
+    epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 configuration, 4 preflight, 5 verify, "
+    "6 publish, 7 policy, 75 try again later, 130/143 interrupted.",
+)
+@click.version_option(__version__, "-V", "--version", message="imagebuild %(version)s")
+@click.option("-v", "--verbose", is_flag=True, show_envvar=True, help="Say more; show DIB's own output.")
+@click.option("-q", "--quiet", is_flag=True, show_envvar=True, help="Say only warnings and errors.")
+@click.option("--no-color", is_flag=True, show_envvar=True, help="No colour (NO_COLOR works too).")
+@click.option("--debug", is_flag=True, show_envvar=True, help="Show a traceback with an error.")
+def cli(verbose: bool, quiet: bool, no_color: bool, debug: bool) -> None:  # noqa: ARG001
+    """Make, prove, publish and feed the guest images of OpenStack Trove."""
+    terminal.configure(verbosity=1 if verbose else -1 if quiet else 0, no_color=no_color)
+
+
+def _raise_interrupted(signum: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
+    # One exception for both signals, so that every `finally` runs.
+    raise Interrupted(signum)
+
+
+def run(argv: list[str]) -> int:
+    """Run the command line `argv` (without the program's name) and return the exit code."""
+    debug = "--debug" in argv
+    try:
+        cli.main(args=argv, prog_name="imagebuild", standalone_mode=False)
+    except click.exceptions.Exit as exc:
+        return exc.exit_code
+    except click.ClickException as exc:
+        exc.show(sys.stderr)
+        return int(ExitCode.USAGE)
+    except (click.Abort, KeyboardInterrupt):
+        return int(ExitCode.INTERRUPTED)
+    except ImagebuildError as exc:
+        if debug:
+            terminal.console.print_exception()
+        terminal.error(exc)
+        return int(exc.exit_code)
+    return 0
+
+
+def main() -> NoReturn:
+    """Entry point of the console script."""
+    # The reader of our output may go away (`imagebuild … | head`): end quietly, as others do.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, _raise_interrupted)
+    signal.signal(signal.SIGTERM, _raise_interrupted)
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,236 @@
+"""Options that choose and change a profile, shared by the verbs that take one.
+
+    @click.command()
+    @click.argument("target", nargs=-1)
+    @profile_options
+    @image_options
+    def build(target: tuple[str, ...], request: ProfileRequest) -> None:
+        loaded = request.load(target)
+
+The command gets one `request` instead of the single options. What the environment
+says comes first, then the flags, then --set: the last one wins.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from click.core import ParameterSource
+
+if TYPE_CHECKING:
+    from imagebuild.config.load import LoadedProfile, Override
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class _SetParam(click.types.StringParamType):
+    """KEY=VALUE. In the environment, several stand apart by `;` or a line's end."""
+
+    name = "KEY=VALUE"
+
+    def split_envvar_value(self, rv: str) -> Sequence[str]:
+        return [part.strip() for part in rv.replace("\n", ";").split(";") if part.strip()]
+
+
+@dataclass(frozen=True)
+class _Flag:
+    """An option that sets a key of the profile."""
+
+    name: str
+    key: str
+    metavar: str
+    help: str
+    multiple: bool = False
+    append: bool = False
+
+    @property
+    def envvar(self) -> str:
+        return "IMAGEBUILD_" + self.name.upper().replace("-", "_")
+
+    @property
+    def parameter(self) -> str:
+        return "flag_" + self.name.replace("-", "_")
+
+
+_FLAGS = (
+    _Flag("arch", "arch", "ARCH", "Architecture: amd64 or arm64."),
+    _Flag("guest-username", "guest.username", "NAME", "The guest's user."),
+    _Flag("image-size", "disk.size", "SIZE", "Size of the disk; a bare number is GiB."),
+    _Flag(
+        "agent", "agent.source", "SOURCE",
+        "Guest agent: pypi:trove==VERSION, git+URL@REF or a path.",
+    ),
+    _Flag("trove-series", "agent.series", "SERIES", "OpenStack series, like 2025.2."),
+    _Flag(
+        "datasource", "cloud_init.datasources", "NAME",
+        "cloud-init datasource; repeat it for more, in order.", multiple=True,
+    ),
+    _Flag("mirror", "mirror.url", "URL", "The distribution's archive."),
+    _Flag("keyring", "mirror.keyring", "FILE", "Keyring that signs the archive."),
+    _Flag(
+        "elements-path", "elements.path", "DIR",
+        "Directory with elements of your own (repeatable).", multiple=True, append=True,
+    ),
+    _Flag(
+        "element", "elements", "[STAGE:]NAME",
+        "Element to add to the stage base (default) or agent (repeatable).",
+        multiple=True, append=True,
+    ),
+    _Flag(
+        "package", "packages", "NAME", "Package to add to the guest (repeatable).",
+        multiple=True, append=True,
+    ),
+    _Flag(
+        "timeout", "timeout", "[STAGE=]TIME",
+        "Limit of the build, or of one stage: 90m, base=1h, disk=none (repeatable).",
+        multiple=True,
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ProfileRequest:
+    """Which keys the command line and the environment set, and where profiles are searched."""
+
+    overrides: tuple[Override, ...] = ()
+    search: tuple[Path, ...] = ()
+
+    def load(self, target: Sequence[str]) -> LoadedProfile:
+        """The profile for `OS RELEASE`, or the one with this name or path, with the overrides.
+
+        Raises ConfigError, and UsageError when there are not one or two words.
+        """
+        from imagebuild.config.load import find_profile, load_profile
+        from imagebuild.errors import UsageError
+
+        if len(target) == 2:
+            found = find_profile(target[0], target[1], self.search)
+            return load_profile(str(found.absolute()), self.overrides, self.search)
+        if len(target) == 1:
+            return load_profile(target[0], self.overrides, self.search)
+        raise UsageError(
+            "which profile is wanted? OS RELEASE, a profile's name or a file is expected",
+            hint="for example: ubuntu jammy; see: imagebuild profile list",
+        )
+
+
+def profile_options(function: _F) -> _F:
+    """Add --set and --profiles-path; the command gets them as `request`."""
+    return _with_request(
+        function,
+        [
+            click.option(
+                "--set", "set_", multiple=True, type=_SetParam(), envvar="IMAGEBUILD_SET",
+                show_envvar=True,
+                help="Set a key of the profile (repeatable); KEY+=VALUE adds to a list. In the "
+                "environment, ';' stands between several.",
+            ),
+            search_option,
+        ],
+    )  # fmt: skip
+
+
+def image_options(function: _F) -> _F:
+    """Add the options that set a key each (--arch, --mirror, …) to the same `request`."""
+    return _with_request(
+        function,
+        [
+            click.option(
+                f"--{flag.name}", flag.parameter, metavar=flag.metavar, multiple=flag.multiple,
+                envvar=flag.envvar, show_envvar=True, help=f"{flag.help} [{flag.key}]",
+            )
+            for flag in _FLAGS
+        ],
+    )  # fmt: skip
+
+
+#: --profiles-path alone, for commands that take no overrides; the parameter is `profiles_path`.
+search_option = click.option(
+    "--profiles-path", multiple=True, type=click.Path(path_type=Path), metavar="DIR",
+    envvar="IMAGEBUILD_PROFILES_PATH", show_envvar=True,
+    help="Directory with profiles of your own, searched first (repeatable; ':' stands between "
+    "several in the environment).",
+)  # fmt: skip
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, envvar="IMAGEBUILD_JSON", show_envvar=True,
+    help="Print one JSON document.",
+)  # fmt: skip
+
+
+def _with_request(function: _F, options: Sequence[Callable[[Any], Any]]) -> _F:
+    """Add click options to a command and hand them to it as one ProfileRequest."""
+    wrapped: Callable[..., Any] = function
+    if not getattr(function, "takes_request", False):
+
+        @functools.wraps(function)
+        def collect(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - click's call
+            request = _collect(kwargs)
+            return function(*args, **kwargs, request=request)
+
+        collect.takes_request = True  # type: ignore[attr-defined]
+        wrapped = collect
+    for option in reversed(options):
+        wrapped = option(wrapped)
+    return wrapped  # type: ignore[return-value]
+
+
+def _collect(params: dict[str, Any]) -> ProfileRequest:
+    """Take our own parameters out of `params`."""
+    environment: list[Override] = []
+    given: list[Override] = []
+    for flag in _FLAGS:
+        value = params.pop(flag.parameter, None)
+        if value in (None, ()):
+            continue
+        is_env = _is_from_environment(flag.parameter)
+        origin = f"environment {flag.envvar}" if is_env else f"flag --{flag.name}"
+        (environment if is_env else given).extend(_overrides_of(flag, value, origin))
+    overrides = _set_overrides(params.pop("set_", ()))
+    if _is_from_environment("set_"):
+        ordered = (*environment, *overrides, *given)
+    else:
+        ordered = (*environment, *given, *overrides)
+    return ProfileRequest(ordered, tuple(params.pop("profiles_path", ())))
+
+
+def _is_from_environment(parameter: str) -> bool:
+    source = click.get_current_context().get_parameter_source(parameter)
+    return source is ParameterSource.ENVIRONMENT
+
+
+def _set_overrides(texts: Sequence[str]) -> list[Override]:
+    if not texts:
+        return []
+    from imagebuild.config.load import parse_set
+
+    parsed = [parse_set(text) for text in texts]
+    if _is_from_environment("set_"):
+        prefix = "environment IMAGEBUILD_SET"
+        return [dataclasses.replace(o, origin=f"{prefix} {o.path}") for o in parsed]
+    return parsed
+
+
+def _overrides_of(flag: _Flag, value: Any, origin: str) -> list[Override]:  # noqa: ANN401
+    """The overrides that one option means."""
+    from imagebuild.config.load import Override
+
+    if flag.name == "timeout":
+        pairs = [text.rpartition("=") for text in value]
+        return [
+            Override(f"timeout.{stage or 'build'}", limit, origin) for stage, _, limit in pairs
+        ]
+    if flag.name == "element":
+        named = [text.rpartition(":") for text in value]
+        return [
+            Override(f"elements.{stage or 'base'}", [name], origin, append=True)
+            for stage, _, name in named
+        ]
+    value = list(value) if flag.multiple else value
+    return [Override(flag.key, value, origin, append=flag.append)]

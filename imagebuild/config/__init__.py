@@ -1,0 +1,1 @@
+"""Configuration: what a profile may say, and how it is read."""

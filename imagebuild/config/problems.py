@@ -1,0 +1,199 @@
+"""Mistakes in a profile, in words for the person who wrote it.
+
+pydantic finds them; here each gets the file and line of its key, what is allowed, and
+the nearest valid word.
+"""
+
+from __future__ import annotations
+
+import difflib
+import enum
+import functools
+import types
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from imagebuild.config.profile import Profile
+from imagebuild.config.values import shown
+from imagebuild.config.yamlmarks import Loc, dotted
+from imagebuild.errors import ConfigError
+
+_TYPE_NAMES = {
+    "string_type": "text is expected",
+    "path_type": "a path is expected",
+    "tuple_type": "a list is expected",
+    "model_type": "a mapping is expected: 'key: value' lines below it",
+    "model_attributes_type": "a mapping is expected: 'key: value' lines below it",
+    "dict_type": "a mapping is expected: 'key: value' lines below it",
+    "bool_type": "true or false is expected",
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake: where (file and line, or a flag), at which key, what, and what to try."""
+
+    where: str
+    path: str
+    text: str
+    hint: str = ""
+    is_missing_key: bool = False
+
+    def line(self) -> str:
+        """The problem on one line."""
+        hint = f" ({self.hint})" if self.hint else ""
+        return f"{self.where}: {self.path}: {self.text}{hint}"
+
+
+def nearest(word: str, allowed: Iterable[str]) -> str:
+    """The allowed word that is most like `word`, or "" when none is."""
+    by_small = {candidate.lower(): candidate for candidate in allowed}
+    found = difflib.get_close_matches(word.lower()[:100], by_small, n=1, cutoff=0.6)
+    return by_small[found[0]] if found else ""
+
+
+def nearest_hint(word: str, allowed: Iterable[str]) -> str:
+    """`did you mean 'x'?`, or ""."""
+    found = nearest(word, allowed)
+    return f"did you mean '{found}'?" if found else ""
+
+
+def _types_in(annotation: Any) -> list[type]:  # noqa: ANN401 - any annotation
+    """Classes inside an annotation such as `Annotated[tuple[X, ...], …] | None`."""
+    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+        return [annotation]
+    return [t for part in typing.get_args(annotation) for t in _types_in(part)]
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401
+    found = [t for t in _types_in(annotation) if issubclass(t, BaseModel)]
+    return found[0] if found else None
+
+
+def model_at(loc: Sequence[str | int]) -> type[BaseModel] | None:
+    """The model that describes the mapping at `loc`; None when there is no mapping there."""
+    model: type[BaseModel] | None = Profile
+    for key in loc:
+        field = model.model_fields.get(str(key)) if model else None
+        model = _model_in(field.annotation) if field else None
+    return model
+
+
+def _choices_at(loc: Loc) -> list[str]:
+    """Words that are allowed at `loc` (a key, or an entry of the list there)."""
+    keys = [key for key in loc if isinstance(key, str)]
+    model = model_at(keys[:-1])
+    if model is None or not keys or keys[-1] not in model.model_fields:
+        return []
+    # FieldInfo strips the outermost Annotated: what is inside is in `annotation` still.
+    annotation = model.model_fields[keys[-1]].annotation
+    for choice in _types_in(annotation):
+        if issubclass(choice, enum.Enum):
+            return [str(word.value) for word in choice]
+    return []
+
+
+@functools.cache
+def known_paths() -> tuple[str, ...]:
+    """Every key of a profile as a dotted path, mappings included, in the schema's order."""
+
+    def walk(model: type[BaseModel], prefix: str) -> list[str]:
+        paths = []
+        for key, field in model.model_fields.items():
+            paths.append(prefix + key)
+            below = _model_in(field.annotation)
+            if below:
+                paths += walk(below, f"{prefix}{key}.")
+        return paths
+
+    return tuple(walk(Profile, ""))
+
+
+def nearest_path(path: str) -> str:
+    """The known dotted path that `path` was perhaps meant to be, or ""."""
+    parent, _, last = path.rpartition(".")
+    siblings = [p for p in known_paths() if p.rpartition(".")[0] == parent]
+    by_sibling = nearest(path, siblings)
+    if by_sibling:
+        return by_sibling
+    # The right word in the wrong place: `size` for `disk.size`.
+    by_word = {p.rpartition(".")[2]: p for p in reversed(known_paths())}
+    word = nearest(last, by_word) if len(last) > 2 else ""
+    return by_word[word] if word else nearest(path, known_paths())
+
+
+def unknown_key(path: str, where: str) -> Problem:
+    """The problem of a key that no profile has."""
+    keys = path.split(".")[:-1]
+    model = model_at(keys)
+    while keys and model is None:
+        keys.pop()
+        model = model_at(keys)
+    allowed = ", ".join(model.model_fields if model else ())
+    inside = f"in {'.'.join(keys)}" if keys else "at the top"
+    found = nearest_path(path)
+    return Problem(
+        where,
+        path,
+        f"unknown key; {inside} these are allowed: {allowed}",
+        f"did you mean '{found}'?" if found else "",
+    )
+
+
+def _place(loc: Loc, marks: Mapping[Loc, str], default: str) -> str:
+    for end in range(len(loc), 0, -1):
+        if loc[:end] in marks:
+            return marks[loc[:end]]
+    return default
+
+
+def _translate_one(error: Mapping[str, Any], where: str) -> Problem:
+    loc: Loc = error["loc"]
+    path = dotted(loc) or "profile"
+    kind = error["type"]
+    value = error["input"]
+    if kind == "extra_forbidden":
+        return unknown_key(path, where)
+    if kind == "missing":
+        return Problem(where, path, "this key is missing", is_missing_key=True)
+    if kind == "enum":
+        choices = _choices_at(loc)
+        hint = nearest_hint(value, choices) if isinstance(value, str) else ""
+        return Problem(where, path, f"{shown(value)} is not one of: {', '.join(choices)}", hint)
+    if kind == "value_error":
+        return Problem(where, path, str(error["ctx"]["error"]))
+    text = _TYPE_NAMES.get(kind, str(error["msg"]))
+    hint = "write it with quotes" if kind == "string_type" and isinstance(value, int) else ""
+    return Problem(where, path, f"{text}, not {shown(value)}", hint)
+
+
+def translate(error: ValidationError, marks: Mapping[Loc, str], default: str) -> list[Problem]:
+    """All mistakes that pydantic found, in the order of the schema.
+
+    `default` is the place of what is not there at all (a missing key).
+    """
+    return [
+        _translate_one(dict(each), _place(each["loc"], marks, default))
+        for each in error.errors(include_url=False)
+    ]
+
+
+def to_error(problems: Sequence[Problem], name: str, title: str) -> ConfigError:
+    """One ConfigError for all the problems of the profile `name` in the file `title`."""
+    if len(problems) == 1:
+        (only,) = problems
+        return ConfigError(
+            f"{only.path}: {only.text}",
+            where=only.where,
+            hint=only.hint or "all keys and their meaning: imagebuild profile schema",
+        )
+    return ConfigError(
+        f"the profile {name} has {len(problems)} mistakes",
+        where=title,
+        detail="\n".join(problem.line() for problem in problems),
+        hint="all keys and their meaning: imagebuild profile schema",
+    )

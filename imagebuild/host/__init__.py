@@ -1,0 +1,1 @@
+"""The host: processes, privileges, scratch space, locks and preflight checks."""

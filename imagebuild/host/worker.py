@@ -1,0 +1,161 @@
+"""The privileged half: one process, as root, in private mount and pid namespaces.
+
+The tool itself runs as the user. What needs root goes to one worker, started once a
+build (through sudo when the user is not root) and spoken to in JSON lines: requests on
+its stdin, events and answers on its stdout. The worker is pid 1 of its pid namespace and
+its mounts are private, so whatever ends it (also kill -9 of the tool: its stdin closes)
+ends every process and mount below it.
+
+Secrets travel on stdin only, never in an argument.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from imagebuild import events
+from imagebuild.errors import BuildError, ImagebuildError, PreflightError, from_json
+from imagebuild.host.run import base_env, need, spawn
+
+# `-I` keeps the caller's directory and PYTHON* variables out; the package's own place is
+# said instead, so that a source checkout works too.
+_START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from imagebuild.host.worker import serve; serve()"
+
+
+def worker_argv() -> list[str]:
+    """The command that starts the worker; with sudo in front when the user is not root."""
+    namespaces = [
+        need("setpriv", "util-linux"), "--pdeathsig", "KILL", "--",
+        need("unshare", "util-linux"), "--mount", "--pid", "--fork", "--kill-child",
+        "--mount-proc", "--propagation", "private",
+    ]  # fmt: skip
+    package_parent = str(Path(__file__).resolve().parents[2])
+    argv = [*namespaces, sys.executable, "-I", "-c", _START, package_parent]
+    if os.geteuid() != 0:
+        # "--" keeps sudo from reading our words as its own; the password is asked on the terminal.
+        argv = [need("sudo"), "--", *argv]
+    return argv
+
+
+class Worker:
+    """The tool's end of the line. Use as a context manager."""
+
+    def __init__(self, emit: events.Emit) -> None:
+        self._emit = emit
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Worker:
+        self._process = spawn(
+            worker_argv(), env=base_env(), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        process = self._process
+        if process is None:
+            return
+        if process.stdin:
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()  # the worker ends when its stdin does
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.stdout:
+            process.stdout.close()
+
+    def call(self, task: str, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON values
+        """Run a task in the worker and return its answer; its events are passed on.
+
+        Raises what the task raised; PreflightError when root rights could not be had.
+        """
+        process = self._process
+        assert process is not None and process.stdin and process.stdout  # noqa: S101, PT018
+        request = json.dumps({"task": task, "arguments": arguments})
+        with contextlib.suppress(BrokenPipeError):  # the reason is read below
+            process.stdin.write(request.encode() + b"\n")
+            process.stdin.flush()
+        for line in process.stdout:
+            answer = json.loads(line)
+            if "event" in answer:
+                self._emit(events.from_json(answer))
+            elif "error" in answer:
+                raise from_json(answer)
+            else:
+                result: dict[str, Any] = answer["result"]
+                return result
+        status = process.wait()
+        raise PreflightError(
+            "the privileged worker ended",
+            where=" ".join(worker_argv()[:4]) + " …",
+            detail=f"exit status {status}",
+            hint="building needs root (or sudo), and the right to make mount and pid namespaces",
+        )
+
+
+def tasks() -> dict[str, Callable[..., dict[str, Any]]]:
+    """What the worker can do, by name."""
+    from imagebuild.stages import root_tasks
+
+    return root_tasks.TASKS
+
+
+def serve() -> None:
+    """The worker's main loop; never returns."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C reaches the tool, which then closes our stdin
+    os.umask(0o022)
+    lock = threading.Lock()
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # a stray print must not look like an answer
+
+    def say(document: dict[str, Any]) -> None:
+        with lock:
+            try:
+                out.write(json.dumps(document).encode() + b"\n")
+                out.flush()
+            except BrokenPipeError:
+                os._exit(1)
+
+    def emit(event: events.Event) -> None:
+        say(events.to_json(event))
+
+    requests: list[dict[str, Any]] = []
+    arrived = threading.Semaphore(0)
+
+    def listen() -> None:
+        for line in sys.stdin.buffer:
+            requests.append(json.loads(line))
+            arrived.release()
+        # The tool is gone or done: as pid 1 of the namespace our end is everybody's.
+        os._exit(0)
+
+    threading.Thread(target=listen, daemon=True).start()
+    known = tasks()
+    while True:
+        arrived.acquire()
+        request = requests.pop(0)
+        try:
+            say({"result": known[request["task"]](emit=emit, **request["arguments"])})
+        except ImagebuildError as exc:
+            say(exc.to_json())
+        except Exception as exc:  # noqa: BLE001 - reported as an error, with its place
+            say(_unexpected(exc).to_json())
+
+
+def _unexpected(exc: Exception) -> BuildError:
+    import traceback
+
+    if isinstance(exc, OSError) and exc.filename:
+        return BuildError(f"{exc.strerror}", where=str(exc.filename))
+    lines = traceback.format_exception(exc)
+    return BuildError(f"{type(exc).__name__}: {exc}", detail="".join(lines)[-1500:])

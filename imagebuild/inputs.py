@@ -1,0 +1,69 @@
+"""Inputs: everything a build depends on, every name resolved to a digest.
+
+`resolve.py` makes them (the only step that asks the network), `plan.py` reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from imagebuild.agent.source import AgentInput
+from imagebuild.archive import Suite
+from imagebuild.config.profile import Profile
+from imagebuild.dib import Element
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A package archive as the image will have it. `name` is the stem of its .sources file."""
+
+    name: str
+    url: str
+    suites: tuple[Suite, ...]
+    components: tuple[str, ...]
+    keyring: Path
+    keyring_sha256: str
+
+
+@dataclass(frozen=True)
+class DockerKey:
+    """The checked public key of docker's repository."""
+
+    data: bytes
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A CA certificate for the guest: its file name in the guest and its PEM text."""
+
+    name: str
+    pem: bytes
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A profile with nothing left to look up.
+
+    `tools` maps the programs whose version shapes the result to their versions.
+    `unresolved` names what `--offline` left open; plans made from such inputs are
+    provisional. `epoch` is the time that files of the image may carry (seconds since 1970).
+    """
+
+    profile: Profile
+    arch: str
+    archives: tuple[Archive, ...]
+    docker_key: DockerKey | None
+    certificates: tuple[Certificate, ...]
+    base_elements: tuple[str, ...]
+    agent_elements: tuple[str, ...]
+    elements: Mapping[str, tuple[Element, ...]]
+    element_paths: tuple[Path, ...]
+    agent: AgentInput
+    tools: Mapping[str, str]
+    network_variables: tuple[str, ...]
+    epoch: int
+    unresolved: tuple[str, ...]

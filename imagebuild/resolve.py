@@ -1,0 +1,250 @@
+"""Profile → Inputs: the only step that asks the network.
+
+With `offline` nothing is asked; what could not be resolved is named in
+`Inputs.unresolved`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from imagebuild import __version__, archive, dib
+from imagebuild.agent.source import resolve_agent
+from imagebuild.archive import Suite
+from imagebuild.config.profile import DockerRepository, Profile
+from imagebuild.data import elements_dir
+from imagebuild.digest import of_bytes, of_file
+from imagebuild.errors import ConfigError
+from imagebuild.host.run import network_env, run, which
+from imagebuild.inputs import Archive, Certificate, DockerKey, Inputs
+
+BASE_ELEMENTS = (
+    "imagebuild-distro",
+    "imagebuild-boot",
+    "imagebuild-clean",
+    "imagebuild-tree",
+    "trove-cloud-init",
+    "trove-docker",
+    "trove-guest-base",
+)
+AGENT_ELEMENTS = ("imagebuild-seed", "imagebuild-clean", "imagebuild-tree", "trove-guest-agent")
+
+#: Programs whose version can change what a stage makes: name -> arguments that print it.
+_TOOLS: dict[str, tuple[str, ...]] = {
+    "mmdebstrap": ("mmdebstrap", "--version"),
+    "mke2fs": ("mke2fs", "-V"),
+    "mtools": ("mtools", "--version"),
+    "qemu-img": ("qemu-img", "--version"),
+}
+
+
+def resolve(profile: Profile, *, workdir: Path, offline: bool = False) -> Inputs:
+    """Resolve a profile.
+
+    `workdir` holds clones and downloads that later runs may use again. Raises ConfigError,
+    TemporaryError, PreflightError as the parts do.
+    """
+    arch = str(profile.arch)
+    _refuse_credentials(profile)
+    agent = resolve_agent(
+        profile.agent.source,
+        str(profile.agent.series) if profile.agent.series else None,
+        profile.python,
+        workdir=workdir,
+        offline=offline,
+        env=network_env(),
+    )
+    base = (*BASE_ELEMENTS, *profile.elements.base)
+    late = (*AGENT_ELEMENTS, *profile.elements.agent)
+    paths = (*profile.elements.path, elements_dir())
+    archives = _archives(profile, offline=offline)
+    docker_archive, docker_key = _docker(profile, offline=offline)
+    archives += docker_archive
+    unresolved = [
+        f"Release file of {a.url} {s.name}" for a in archives for s in a.suites if not s.sha256
+    ]
+    unresolved += [
+        f"keyring {a.keyring}" for a in archives if not a.keyring_sha256 and a.name != "docker"
+    ]
+    if not agent.resolved:
+        unresolved.append(f"guest agent {agent.requested}")
+    if profile.docker.repository and docker_key is None:
+        unresolved.append(f"key of {profile.docker.repository.url}")
+    return Inputs(
+        profile=profile,
+        arch=arch,
+        archives=archives,
+        docker_key=docker_key,
+        certificates=tuple(_certificates(profile)),
+        base_elements=base,
+        agent_elements=late,
+        elements={
+            "base": dib.find_elements(base, paths),
+            "agent": dib.find_elements(late, paths),
+        },
+        element_paths=paths,
+        agent=agent,
+        tools=tool_versions(),
+        network_variables=tuple(sorted(network_env())),
+        epoch=_epoch(archives),
+        unresolved=tuple(unresolved),
+    )
+
+
+def tool_versions() -> dict[str, str]:
+    """Versions of the tool itself, of diskimage-builder and of the host's programs."""
+    versions = {"imagebuild": __version__, "diskimage-builder": dib.version()}
+    for name, argv in _TOOLS.items():
+        if which(argv[0]) is None:
+            versions[name] = "absent"
+            continue
+        done = run(argv, check=False)
+        match = re.search(rb"\d+(\.\d+)+", done.stdout + done.stderr)
+        versions[name] = match[0].decode() if match else "unknown"
+    return versions
+
+
+def _refuse_credentials(profile: Profile) -> None:
+    # The guest's package sources carry the URL: a password in it would be in the image.
+    urls = {"mirror.url": profile.mirror_url()}
+    if profile.mirror.security:
+        urls["mirror.security.url"] = profile.mirror.security.url
+    if profile.docker.repository:
+        urls["docker.repository.url"] = profile.docker.repository.url
+    for key, url in urls.items():
+        if "@" in urlsplit(url).netloc:
+            raise ConfigError(
+                f"{key} carries a user name or password",
+                where=url.split("//")[0] + "//…@" + url.rsplit("@", 1)[1],
+                detail="the guest's package sources would carry it too",
+                hint="let a proxy on the building host (http_proxy) log in to the mirror",
+            )
+
+
+def _archives(profile: Profile, *, offline: bool) -> tuple[Archive, ...]:
+    mirror = profile.mirror
+    wanted = [("archive", profile.mirror_url(), mirror.suites, mirror.components, mirror.keyring)]
+    if mirror.security:
+        wanted.append(
+            (
+                "security",
+                mirror.security.url,
+                mirror.security.suites,
+                tuple(mirror.security_components),
+                mirror.security_keyring,
+            )
+        )
+    for _, _, _, _, keyring in wanted:
+        if not keyring.is_file() and not offline:
+            raise ConfigError(
+                "the archive's keyring is not there",
+                where=str(keyring),
+                hint="install the distribution's keyring package (ubuntu-keyring, "
+                "debian-archive-keyring), or say --keyring FILE",
+            )
+    return tuple(
+        Archive(
+            name,
+            url,
+            _suites(url, suites, keyring, offline),
+            components,
+            keyring,
+            of_file(keyring) if keyring.is_file() else "",
+        )
+        for name, url, suites, components, keyring in wanted
+    )
+
+
+def _suites(
+    url: str, names: tuple[str, ...], keyring: Path, offline: bool
+) -> tuple[Suite, ...]:
+    if offline:
+        return tuple(Suite(n) for n in names)
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        return tuple(pool.map(lambda n: archive.read_suite(url, n, keyring), names))
+
+
+def _docker(profile: Profile, *, offline: bool) -> tuple[tuple[Archive, ...], DockerKey | None]:
+    repository = profile.docker.repository
+    if repository is None:
+        return (), None
+    if offline and "://" in repository.key:
+        suite = Suite(repository.suite)
+        return (
+            Archive("docker", repository.url, (suite,), repository.components, Path("-"), "")
+        ,), None
+    key = _docker_key(repository)
+    import tempfile
+
+    with tempfile.NamedTemporaryFile(suffix=".asc") as file:
+        file.write(key.data)
+        file.flush()
+        suites = _suites(repository.url, (repository.suite,), Path(file.name), offline)
+    found = Archive(
+        "docker", repository.url, suites, repository.components, Path("-"), key.sha256
+    )
+    return (found,), key
+
+
+def _docker_key(repository: DockerRepository) -> DockerKey:
+    """Read the key from its URL or path and check its fingerprint against the profile's pin."""
+    if "://" in repository.key:
+        data = archive.fetch(repository.key, "docker's repository key")
+    else:
+        try:
+            data = Path(repository.key).read_bytes()
+        except OSError as exc:
+            raise ConfigError(
+                "cannot read docker's repository key", where=repository.key, detail=str(exc)
+            ) from exc
+    found = archive.fingerprints(data)
+    if found != [repository.fingerprint.upper()]:
+        raise ConfigError(
+            "docker's repository key is not the one that the profile pins",
+            where=repository.key,
+            detail=f"pinned {repository.fingerprint}\nfound  {', '.join(found) or 'no key'}",
+            hint="a wrong key may be an attack; if it was rotated, set docker.repository.fingerprint",
+        )
+    return DockerKey(data, of_bytes(data))
+
+
+def _certificates(profile: Profile) -> list[Certificate]:
+    found = []
+    for number, path in enumerate(profile.ca_certificates):
+        try:
+            pem = path.read_bytes()
+        except OSError as exc:
+            raise ConfigError(
+                "cannot read a CA certificate", where=str(path), detail=str(exc),
+                hint="check the key ca_certificates",
+            ) from exc
+        if b"-----BEGIN CERTIFICATE-----" not in pem:
+            raise ConfigError("this is no PEM certificate", where=str(path))
+        if b"PRIVATE KEY" in pem:
+            raise ConfigError(
+                "a file of ca_certificates holds a private key", where=str(path),
+                detail="it would be readable by everybody in every guest",
+                hint="keep only the CERTIFICATE blocks in that file",
+            )
+        blocks = re.findall(
+            rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", pem, re.DOTALL
+        )
+        # update-ca-certificates wants one certificate a file.
+        for part, block in enumerate(blocks):
+            data = block + b"\n"
+            name = f"site-{number}-{part}.crt"
+            found.append(Certificate(name, data, of_bytes(data)))
+    return found
+
+
+def _epoch(archives: tuple[Archive, ...], environ: Mapping[str, str] = os.environ) -> int:
+    """SOURCE_DATE_EPOCH, or the newest date of the distribution's Release files."""
+    if environ.get("SOURCE_DATE_EPOCH", "").isdigit():
+        return int(environ["SOURCE_DATE_EPOCH"])
+    dates = [s.date for a in archives for s in a.suites if s.date]
+    return max(dates, default=0)

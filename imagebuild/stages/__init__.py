@@ -1,0 +1,1 @@
+"""The stages of a build: base, agent, disk, formats; one module each."""

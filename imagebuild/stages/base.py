@@ -1,0 +1,105 @@
+"""The base stage: distribution, kernel, cloud-init, docker.
+
+This half runs as the user: it writes what DIB's hooks read. The other half is
+`trees.compose`, in the privileged worker.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from imagebuild.inputs import Archive, Inputs
+
+
+def write_inputs(inputs: Inputs, directory: Path, environ: Mapping[str, str]) -> None:
+    """Write the files that the base stage's elements are pointed to.
+
+    `directory/apt`: per archive NAME.sources and NAME.d/KEYRING; `host.conf` for
+    mmdebstrap's apt on the host, `target.conf` for apt in the tree. `directory/docker`,
+    `directory/ca`: as the elements' READMEs say. `environ` holds the network variables.
+    """
+    apt = directory / "apt"
+    apt.mkdir(parents=True)
+    for archive in inputs.archives:
+        if archive.name != "docker":
+            _write_archive(archive, inputs.arch, apt)
+    _write_apt_conf(apt, environ)
+    docker = directory / "docker"
+    docker.mkdir()
+    if inputs.docker_key:
+        archive = next(a for a in inputs.archives if a.name == "docker")
+        (docker / "docker.asc").write_bytes(inputs.docker_key.data)
+        (docker / "docker.sources").write_text(
+            deb822(archive, inputs.arch, "/etc/apt/keyrings/docker.asc")
+        )
+    ca = directory / "ca"
+    ca.mkdir()
+    for certificate in inputs.certificates:
+        (ca / certificate.name).write_bytes(certificate.pem)
+
+
+def _write_archive(archive: Archive, arch: str, apt: Path) -> None:
+    # The element puts the keyring's final path where @KEYRING@ stands.
+    (apt / f"{archive.name}.sources").write_text(deb822(archive, arch, "@KEYRING@"))
+    keyrings = apt / f"{archive.name}.d"
+    keyrings.mkdir()
+    shutil.copyfile(archive.keyring, keyrings / archive.keyring.name)
+
+
+def deb822(archive: Archive, arch: str, keyring: str) -> str:
+    """The archive as a deb822 sources file (sources.list(5)), for the image's own architecture."""
+    lines = {
+        "Types": "deb",
+        "URIs": archive.url,
+        "Suites": " ".join(s.name for s in archive.suites),
+        "Components": " ".join(archive.components),
+        "Architectures": arch,
+        "Signed-By": keyring,
+    }
+    return "".join(f"{k}: {v}\n" for k, v in lines.items())
+
+
+def _write_apt_conf(apt: Path, environ: Mapping[str, str]) -> None:
+    """Proxy, CA and retries for apt: in files, since an argument can be read by everybody."""
+    lines = ['Acquire::Retries "3";']
+    for scheme in ("http", "https"):
+        proxy = environ.get(f"{scheme}_proxy") or environ.get(f"{scheme.upper()}_PROXY")
+        if proxy:
+            lines.append(f'Acquire::{scheme}::Proxy "{proxy}";')
+    direct = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
+    for host in filter(None, (h.strip() for h in direct.split(","))):
+        lines += [f'Acquire::{s}::Proxy::{host} "DIRECT";' for s in ("http", "https")]
+    ca = _ca_file(environ)
+    host, target = list(lines), list(lines)
+    if ca:
+        shutil.copyfile(ca, apt / "build-ca.pem")
+        host.append(f'Acquire::https::CAInfo "{apt / "build-ca.pem"}";')
+        target.append('Acquire::https::CAInfo "/etc/apt/imagebuild-build-ca.pem";')
+    for name, content in (("host.conf", host), ("target.conf", target)):
+        path = apt / name
+        path.touch(mode=0o600)
+        path.write_text("\n".join(content) + "\n")
+
+
+def _ca_file(environ: Mapping[str, str]) -> Path | None:
+    for name in ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE"):
+        if environ.get(name) and Path(environ[name]).is_file():
+            return Path(environ[name])
+    return None
+
+
+def secrets(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Parts of the network variables that must not reach a log: passwords and whole userinfos."""
+    found = set()
+    for value in environ.values():
+        for word in value.split():
+            try:
+                parts = urlsplit(word)
+            except ValueError:
+                continue
+            if parts.password:
+                found |= {parts.password, parts.netloc.rsplit("@", 1)[0]}
+    return tuple(sorted(found, key=len, reverse=True))

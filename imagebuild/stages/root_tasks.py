@@ -1,0 +1,85 @@
+"""The tasks of the privileged worker (see imagebuild/host/worker.py), by name.
+
+Each takes `emit` and JSON values, and answers with a JSON object. Paths are absolute and
+belong to the user's own cache; the worker chowns what the user must be able to read.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from imagebuild.events import Emit
+from imagebuild.host import scratch
+from imagebuild.stages import trees, wheelbuild
+
+
+def sweep(*, emit: Emit, root: str) -> dict[str, Any]:  # noqa: ARG001
+    """Remove scratch directories that no living build owns."""
+    return {"removed": [str(p) for p in scratch.sweep(Path(root))]}
+
+
+def compose(
+    *,
+    emit: Emit,
+    stage: str,
+    argv: Sequence[str],
+    environment: Mapping[str, str],
+    elements: Sequence[tuple[str, str]],
+    paths: Mapping[str, str],
+    seconds: float | None,
+    content: Mapping[str, Any] | None = None,
+    owner: Sequence[int] = (0, 0),
+) -> dict[str, Any]:
+    """Run DIB for a stage and put the tree into the store (see trees.compose)."""
+    return trees.compose(
+        stage,
+        argv,
+        environment,
+        [(n, Path(p)) for n, p in elements],
+        paths,
+        emit=emit,
+        seconds=seconds,
+        content=content,
+        owner=(owner[0], owner[1]),
+    )
+
+
+def build_wheels(
+    *, emit: Emit, tree: str, scratch_dir: str, request: Mapping[str, Any], network: Mapping[str, str], owner: Sequence[int]
+) -> dict[str, Any]:
+    """Build wheels in a throw-away copy of a tree (see wheelbuild.build)."""
+    wheels = wheelbuild.build(Path(tree), Path(scratch_dir), request, network, emit)
+    for wheel in wheels:
+        os.chown(wheel, owner[0], owner[1])
+    return {"wheels": [str(w) for w in wheels]}
+
+
+def make_disk(
+    *, emit: Emit, tree: str, raw: str, spec: Mapping[str, Any], scratch_dir: str, owner: Sequence[int]  # noqa: ARG001
+) -> dict[str, Any]:
+    """Assemble the disk (see disk.make_disk); the raw file then belongs to the user."""
+    from imagebuild.stages import disk
+
+    report = disk.make_disk(Path(tree), Path(raw), disk.DiskSpec(**spec), Path(scratch_dir))
+    os.chown(raw, owner[0], owner[1])
+    return {"content_bytes": report.content_bytes, "free_bytes": report.free_bytes}
+
+
+def remove(*, emit: Emit, paths: Sequence[str]) -> dict[str, Any]:  # noqa: ARG001
+    """Remove trees of root's, given by absolute path, from store or scratch."""
+    for path in paths:
+        shutil.rmtree(path, ignore_errors=True)
+    return {}
+
+
+TASKS: dict[str, Callable[..., dict[str, Any]]] = {
+    "sweep": sweep,
+    "compose": compose,
+    "build_wheels": build_wheels,
+    "make_disk": make_disk,
+    "remove": remove,
+}

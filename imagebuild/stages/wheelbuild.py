@@ -1,0 +1,142 @@
+"""Wheels for what has none: compiled in a throw-away copy of the base tree.
+
+The compiler, its headers and pip's caches live and die in an overlay; the image never
+sees them. The image's own Python builds, so the wheels fit it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from imagebuild.errors import BuildError
+from imagebuild.events import Emit, StepFinished, StepStarted
+from imagebuild.host.run import base_env, run
+
+#: What a C extension needs beside the interpreter.
+COMPILER_PACKAGES = ("gcc", "g++", "make", "libc6-dev", "python3-dev", "libffi-dev", "libssl-dev", "libyaml-dev", "libxml2-dev", "libxslt1-dev", "zlib1g-dev")  # fmt: skip
+
+
+def build(
+    tree: Path,
+    scratch: Path,
+    request: Mapping[str, Any],
+    apt: Mapping[str, str],
+    emit: Emit,
+) -> list[Path]:
+    """Build a wheel from each source of `request` and return their paths below `out`.
+
+    `request` is agent.wheels.BuildRequest as JSON. `apt` holds the directory of the
+    build's apt settings (`apt_dir`), used when a compiler is needed. Raises BuildError
+    with the build's own last lines.
+    """
+    import time
+
+    emit(StepStarted("agent", "wheels", "compile"))
+    started = time.monotonic()
+    with _throw_away(tree, scratch / "wheels-tree") as root:
+        work = root / "build"
+        work.mkdir()
+        shutil.copytree(request["tools"], work / "tools")
+        if request["needs_compiler"]:
+            _install_compiler(root, apt)
+        wheels = [
+            _one(root, work, Path(source), request["environment"], Path(request["out"]))
+            for source in request["sources"]
+        ]
+    emit(StepFinished("agent", "wheels", "compile", round(time.monotonic() - started, 2)))
+    return wheels
+
+
+class _throw_away:  # noqa: N801 - reads as a verb where it is used
+    """An overlay over the tree, with what a build needs mounted, unmounted at the end.
+
+    A mount left behind by a kill lives in the worker's private namespace and dies with it.
+    """
+
+    def __init__(self, tree: Path, place: Path) -> None:
+        self._tree, self._place = tree, place
+        self._mounted: list[Path] = []
+
+    def _mount(self, *argv: str | Path, on: Path) -> None:
+        run(["mount", *argv, on], what="cannot mount the throw-away copy of the base tree")
+        self._mounted.append(on)
+
+    def __enter__(self) -> Path:
+        for name in ("upper", "work", "root"):
+            (self._place / name).mkdir(parents=True)
+        root = self._place / "root"
+        layers = f"lowerdir={self._tree},upperdir={self._place}/upper,workdir={self._place}/work"
+        try:
+            self._mount("-t", "overlay", "overlay", "-o", layers, on=root)
+            self._mount("-t", "proc", "proc", on=root / "proc")
+            self._mount("--bind", "/dev", on=root / "dev")
+        except BaseException:
+            self.__exit__()
+            raise
+        return root
+
+    def __exit__(self, *_: object) -> None:
+        for path in reversed(self._mounted):
+            run(["umount", "-l", path], check=False)
+        shutil.rmtree(self._place, ignore_errors=True)
+
+
+def _install_compiler(root: Path, apt: Mapping[str, str]) -> None:
+    given = Path(apt["apt_dir"])
+    shutil.copyfile(given / "target.conf", root / "etc/apt/apt.conf.d/99imagebuild-build")
+    if (given / "build-ca.pem").exists():
+        shutil.copyfile(given / "build-ca.pem", root / "etc/apt/imagebuild-build-ca.pem")
+    resolv = root / "etc/resolv.conf"
+    resolv.unlink(missing_ok=True)
+    if Path("/etc/resolv.conf").exists():
+        shutil.copyfile("/etc/resolv.conf", resolv)
+    policy = root / "usr/sbin/policy-rc.d"
+    policy.write_text("#!/bin/sh\nexit 101\n")
+    policy.chmod(0o755)
+    env = base_env(DEBIAN_FRONTEND="noninteractive")
+    for argv in (
+        ["apt-get", "update"],
+        ["apt-get", "install", "-y", "--no-install-recommends", *COMPILER_PACKAGES],
+    ):
+        run(["chroot", root, *argv], env=env, what="cannot install a compiler in the throw-away copy")
+
+
+def _one(
+    root: Path, work: Path, source: Path, environment: Mapping[str, str], out: Path
+) -> Path:
+    name = source.name
+    target = work / "src" / name
+    target.parent.mkdir(exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target, symlinks=True)
+    else:
+        shutil.copyfile(source, target)
+    tools, wheels = Path("/build/tools"), work / "wheels" / name
+    wheels.mkdir(parents=True)
+    pip = next((work / "tools").rglob("pip-*.whl")).relative_to(work / "tools")
+    venv = Path("/build/venv")
+    env = base_env(**{k: v for k, v in environment.items()}) | {"HOME": "/build"}
+    if not (root / "build/venv").exists():
+        run(["chroot", root, "/usr/bin/python3", "-m", "venv", "--without-pip", venv], env=env)
+        run(
+            ["chroot", root, venv / "bin/python", tools / pip / "pip", "--isolated", "install",
+             "--no-index", "--find-links", tools / pip.parent, "--no-deps",
+             *sorted(tools / p.relative_to(work / "tools") for p in (work / "tools").rglob("*.whl"))],
+            env=env,
+        )  # fmt: skip
+    run(
+        ["chroot", root, venv / "bin/python", "-m", "pip", "--isolated", "wheel", "--no-index",
+         "--no-deps", "--no-build-isolation", "--no-cache-dir", "--wheel-dir", f"/build/wheels/{name}", f"/build/src/{name}"],
+        env=env,
+        what=f"cannot build a wheel from {name}",
+    )  # fmt: skip
+    made = list(wheels.glob("*.whl"))
+    if len(made) != 1:
+        raise BuildError(f"building {name} made {len(made)} wheels instead of one")
+    out.mkdir(parents=True, exist_ok=True)
+    final = out / made[0].name
+    shutil.copyfile(made[0], final)
+    return final

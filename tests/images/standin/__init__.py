@@ -1,0 +1,64 @@
+"""A signed stand-in for Ubuntu's archive and Docker's repository, on loopback.
+
+Tests build the Ubuntu profiles against it where Ubuntu's own servers are out of reach:
+suites, components, package names and signatures are Ubuntu's and Docker's in form, the
+packages are Debian's. A test that uses it proves how an image is composed, not Ubuntu's
+packages.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+
+from tests.images.standin.archive import obtain
+from tests.images.standin.mirror import host_debian_mirror
+from tests.images.standin.server import Server
+
+__all__ = ["Standin", "host_debian_mirror", "start"]
+
+
+class Standin:
+    """A running stand-in; leave the `with` block, or call `stop()`, to end it."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        archive = server.archive
+        #: Base URL of the Ubuntu archive, and the binary keyring that its suites verify by.
+        self.url = f"{server.address}/ubuntu"
+        self.keyring: Path = archive.keyring
+        #: Base URL of the Docker repository; its armored key is served at `/gpg` below it.
+        self.docker_url = f"{server.address}/docker"
+        self.docker_key: Path = archive.docker_key
+        self.docker_fingerprint: str = archive.docker_fingerprint
+        #: Where package files are kept, for later runs too.
+        self.pool: Path = archive.pool
+
+    @property
+    def requests(self) -> list[str]:
+        """Paths that were asked for, in order of arrival."""
+        return self._server.requests
+
+    def stop(self) -> None:
+        self._server.stop()
+
+    def __enter__(self) -> Standin:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+def start(workdir: Path, release: str = "jammy") -> Standin:
+    """Make or re-use the archive of an Ubuntu release below `workdir`, and serve it.
+
+    The archive changes only when the host's Debian mirror does. Raises TemporaryError
+    when that mirror cannot be reached.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    return Standin(Server(obtain(workdir.resolve(), release)))
