@@ -64,11 +64,12 @@ def _host(url: str) -> str:
     from urllib.parse import urlsplit
 
     parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname}{':' + str(parts.port) if parts.port else ''}{parts.path}"
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{parts.hostname}{port}{parts.path}"
 
 
 def _reason(exc: Exception) -> str:
-    # requests nests its reasons ("Max retries exceeded … Caused by NewConnectionError(…: Failed …")
+    # requests nests its reasons: "Max retries exceeded … Caused by NewConnectionError(… Failed …"
     text = str(exc)
     inner = re.findall(r"(\[Errno [^\]]+\] [^'\")]+|[Nn]ame or service not known|timed out)", text)
     return inner[-1] if inner else text[-300:]
@@ -128,14 +129,15 @@ def check_signature(signed: bytes, keyring: Path, where: str) -> None:
 
 
 _ARMOR = re.compile(
-    rb"-----BEGIN PGP PUBLIC KEY BLOCK-----\r?\n(?:[^\n]+\r?\n)*?\r?\n(.*?)\r?\n(?:=[\w+/=]{4}\r?\n)?"
+    rb"-----BEGIN PGP PUBLIC KEY BLOCK-----\r?\n(?:[^\n]+\r?\n)*?\r?\n(.*?)\r?\n"
+    rb"(?:=[\w+/=]{4}\r?\n)?"
     rb"-----END PGP PUBLIC KEY BLOCK-----",
     re.DOTALL,
 )
 
 
 def dearmor(data: bytes, where: str) -> bytes:
-    """A keyring in binary form (gpgv reads no other); armored input as RFC 9580 section 6 has it."""
+    """A keyring in binary form (gpgv reads no other); armor as RFC 9580 section 6 has it."""
     if not data.lstrip().startswith(b"-----BEGIN"):
         return data
     blocks = _ARMOR.findall(data)

@@ -11,6 +11,7 @@ from typing import Any
 
 from imagebuild.digest import of_file
 from imagebuild.errors import ConfigError, PreflightError
+from imagebuild.host.run import run
 from imagebuild.inputs import Inputs
 from imagebuild.plan import SCHEMA_VERSION, Plan
 
@@ -31,13 +32,20 @@ def manifest(
         "tools": dict(inputs.tools),
         "content": dict(content),
         "outputs": [
-            {"file": i.name, "format": i.suffix[1:], "size": i.stat().st_size, "sha256": of_file(i)}
+            {
+                "file": i.name,
+                "format": i.suffix[1:],
+                "size": i.stat().st_size,
+                "sha256": of_file(i),
+            }
             for i in images
         ],
     }
 
 
-def write_description(directory: Path, document: Mapping[str, Any], timing: Mapping[str, Any]) -> None:
+def write_description(
+    directory: Path, document: Mapping[str, Any], timing: Mapping[str, Any]
+) -> None:
     """Write manifest.json, packages.txt, SHA256SUMS and timing.json beside the images."""
     write_json(directory / "manifest.json", document)
     write_json(directory / "timing.json", timing)
@@ -64,7 +72,11 @@ def check_target(directory: Path) -> None:
     """
     if directory.exists() and not directory.is_dir():
         raise ConfigError("the artifact directory is a file", where=str(directory))
-    if directory.is_dir() and any(directory.iterdir()) and not (directory / "manifest.json").exists():
+    if (
+        directory.is_dir()
+        and any(directory.iterdir())
+        and not (directory / "manifest.json").exists()
+    ):
         raise ConfigError(
             "the artifact directory holds something else",
             where=str(directory),
@@ -74,7 +86,7 @@ def check_target(directory: Path) -> None:
 
 
 def check_writable(directory: Path) -> None:
-    """Raise PreflightError unless files can be made in `directory` (or in what it will be made in)."""
+    """Raise PreflightError unless files can be made in `directory`, or it can be made."""
     existing = directory
     while not existing.exists():
         existing = existing.parent
@@ -114,17 +126,17 @@ def link_newest(directory: Path, link: str) -> None:
 
 
 def place_file(source: Path, target: Path) -> None:
-    """Put a copy of an image at `target` (-o FILE), atomically; a link where that is enough."""
+    """Put a copy of an image at `target` (-o FILE), atomically.
+
+    A copy and not a hard link: who boots the file writes into it.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh = target.with_name(f".{target.name}.{os.getpid()}")
-    fresh.unlink(missing_ok=True)
     try:
-        try:
-            os.link(source, fresh)
-        except OSError:
-            from imagebuild.stages.formats import sparse_copy
-
-            sparse_copy(source, fresh)
+        run(
+            ["cp", "--sparse=always", "--reflink=auto", "--", source, fresh],
+            what=f"cannot write {target}",
+        )
         fresh.replace(target)
     finally:
         fresh.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import shutil
@@ -15,15 +16,22 @@ from typing import Any
 
 from imagebuild import artifact
 from imagebuild.agent import wheels
+from imagebuild.config.profile import Format
 from imagebuild.errors import ImagebuildError, PreflightError, TemporaryError
-from imagebuild.events import Emit, Event, StageFinished, StageStarted, StepFinished, StepStarted
+from imagebuild.events import (
+    Emit,
+    Event,
+    StageFinished,
+    StageStarted,
+    StepFinished,
+    StepStarted,
+)
 from imagebuild.host import scratch
 from imagebuild.host.run import network_env
 from imagebuild.host.worker import Worker
 from imagebuild.inputs import Inputs
 from imagebuild.plan import Plan, StagePlan, content_of
 from imagebuild.stages import base, formats
-
 
 #: Debian's architecture -> what `uname -m` says, and wheels' platform tags.
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
@@ -220,23 +228,24 @@ class _Build:
     def formats(self, raw: Path, whole: Path) -> list[Path]:
         """Convert the disk into the wanted formats, in the directory that becomes the artifact."""
         profile = self.inputs.profile
+        wanted = sorted(profile.formats, key=lambda f: f is Format.RAW)
         images = []
         with _stage(self.emit, self.plan.stage("formats")):
-            for wanted in profile.formats:
-                image = whole / f"{self.plan.name}.{wanted}"
-                with _step(self.emit, "formats", "convert", str(wanted)):
-                    formats.convert(
-                        raw,
-                        image,
-                        formats.Format(str(wanted)),
-                        formats.Compression(str(profile.compression)),
-                        threads=os.cpu_count() or 1,
-                    )
+            for fmt in wanted:
+                image = whole / f"{self.plan.name}.{fmt}"
+                with _step(self.emit, "formats", "convert", str(fmt)):
+                    # The raw disk itself, last, when a rename can bring it there.
+                    if fmt is not Format.RAW or not _renamed(raw, image):
+                        formats.convert(
+                            raw, image, fmt, profile.compression, threads=os.cpu_count() or 1
+                        )
                 images.append(image)
         return images
 
 
-def build(plan: Plan, inputs: Inputs, paths: Paths, emit: Emit, log: Path | None = None) -> Artifact:
+def build(
+    plan: Plan, inputs: Inputs, paths: Paths, emit: Emit, log: Path | None = None
+) -> Artifact:
     """Run a plan and place the artifact.
 
     `log` is the build's log so far: a copy goes into the artifact. Raises what the stages
@@ -257,7 +266,9 @@ def build(plan: Plan, inputs: Inputs, paths: Paths, emit: Emit, log: Path | None
     recorder = _Recorder(emit)
     with ExitStack() as locks:
         out_lock = paths.cache / "locks" / f"artifact-{paths.artifact.name}.lock"
-        locks.enter_context(scratch.lock(out_lock, wait=False, what=f"the artifact {paths.artifact}"))
+        locks.enter_context(
+            scratch.lock(out_lock, wait=False, what=f"the artifact {paths.artifact}")
+        )
         directory = locks.enter_context(scratch.directory(paths.scratch_root, plan.name))
         worker = locks.enter_context(Worker(recorder))
         worker.call("sweep", root=str(paths.scratch_root))
@@ -270,7 +281,12 @@ def build(plan: Plan, inputs: Inputs, paths: Paths, emit: Emit, log: Path | None
             whole.mkdir(parents=True)
             images = run.formats(raw, whole)
             document = artifact.manifest(plan, inputs, content, images)
-            timing = {"started": started, "seconds": round(time.time() - started, 2), **recorder.timing(), "hooks": run.hooks}
+            timing = {
+                "started": started,
+                "seconds": round(time.time() - started, 2),
+                **recorder.timing(),
+                "hooks": run.hooks,
+            }
             artifact.write_description(whole, document, timing)
             if log:
                 shutil.copyfile(log, whole / "build.log")
@@ -283,6 +299,16 @@ def build(plan: Plan, inputs: Inputs, paths: Paths, emit: Emit, log: Path | None
     for target in paths.places:
         artifact.place_file(paths.artifact / f"{plan.name}{target.suffix}", target)
     return Artifact(paths.artifact, document)
+
+
+def _renamed(source: Path, target: Path) -> bool:
+    try:
+        source.rename(target)
+    except OSError as exc:
+        if exc.errno == errno.EXDEV:
+            return False
+        raise
+    return True
 
 
 def _tidy(worker: Worker, paths: Paths, directory: Path, run: _Build) -> None:
@@ -300,9 +326,7 @@ def _tidy(worker: Worker, paths: Paths, directory: Path, run: _Build) -> None:
         (paths.scratch_root / f"{directory.name}.lock").unlink(missing_ok=True)
 
 
-def _superseded(
-    paths: Paths, stage: str, keep: Path, link: str, held: ExitStack
-) -> list[Path]:
+def _superseded(paths: Paths, stage: str, keep: Path, link: str, held: ExitStack) -> list[Path]:
     """Older trees of the same image and stage that no build is using; their locks go to `held`."""
     found = []
     for meta in paths.trees.glob(f"{stage}-*/meta.json"):

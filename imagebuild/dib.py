@@ -152,9 +152,7 @@ class HookLog:
                 where=f"stage {self.stage}",
                 detail="\n".join(lines[-15:]),
             )
-        owner = next(
-            (n for n, p in elements if (p / f"{self.phase}.d" / self.hook).exists()), "?"
-        )
+        owner = next((n for n, p in elements if (p / f"{self.phase}.d" / self.hook).exists()), "?")
         return BuildError(
             f"element {owner}: hook {self.phase}.d/{self.hook} failed",
             where=f"stage {self.stage}",

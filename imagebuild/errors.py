@@ -47,9 +47,7 @@ class ImagebuildError(Exception):
 
     exit_code = ExitCode.FAILED
 
-    def __init__(
-        self, what: str, *, where: str = "", detail: str = "", hint: str = ""
-    ) -> None:
+    def __init__(self, what: str, *, where: str = "", detail: str = "", hint: str = "") -> None:
         super().__init__(what)
         self.what = what
         self.where = where
@@ -119,9 +117,7 @@ class Interrupted(ImagebuildError):  # noqa: N818 - it is not a failure of ours
 
     def __init__(self, signum: int) -> None:
         super().__init__("interrupted" if signum == signal.SIGINT else "terminated")
-        self.exit_code = (
-            ExitCode.INTERRUPTED if signum == signal.SIGINT else ExitCode.TERMINATED
-        )
+        self.exit_code = ExitCode.INTERRUPTED if signum == signal.SIGINT else ExitCode.TERMINATED
 
 
 def from_json(data: dict[str, Any]) -> ImagebuildError:
@@ -131,9 +127,7 @@ def from_json(data: dict[str, Any]) -> ImagebuildError:
     if cls is Interrupted:
         code = int(data["exit_code"])
         return Interrupted(signal.SIGINT if code == ExitCode.INTERRUPTED else signal.SIGTERM)
-    return cls(
-        data["what"], where=data["where"], detail=data["detail"], hint=data["hint"]
-    )
+    return cls(data["what"], where=data["where"], detail=data["detail"], hint=data["hint"])
 
 
 def _subclasses(cls: type[ImagebuildError]) -> list[type[ImagebuildError]]:

@@ -72,8 +72,7 @@ class Note(Event):
 Emit = Callable[[Event], None]
 
 _CLASSES: dict[str, type[Event]] = {
-    c.__name__: c
-    for c in (StageStarted, StageFinished, StepStarted, StepFinished, Output, Note)
+    c.__name__: c for c in (StageStarted, StageFinished, StepStarted, StepFinished, Output, Note)
 }
 
 

@@ -148,7 +148,8 @@ def base_packages(inputs: Inputs) -> tuple[str, ...]:
     """Packages of the base tree, in one transaction: the kernel's initramfs is made once."""
     profile = inputs.profile
     wanted = (
-        *profile.packages, *profile.network.packages, *profile.docker.packages, profile.kernel_package,
+        *profile.packages, *profile.network.packages, *profile.docker.packages,
+        profile.kernel_package,
     )  # fmt: skip
     return tuple(dict.fromkeys(wanted))
 

@@ -58,6 +58,7 @@ def resolve(profile: Profile, *, workdir: Path, offline: bool = False) -> Inputs
         workdir=workdir,
         offline=offline,
         env=network_env(),
+        release=f"{profile.os} {profile.release}",
     )
     base = (*BASE_ELEMENTS, *profile.elements.base)
     late = (*AGENT_ELEMENTS, *profile.elements.agent)
@@ -160,9 +161,7 @@ def _archives(profile: Profile, *, offline: bool) -> tuple[Archive, ...]:
     )
 
 
-def _suites(
-    url: str, names: tuple[str, ...], keyring: Path, offline: bool
-) -> tuple[Suite, ...]:
+def _suites(url: str, names: tuple[str, ...], keyring: Path, offline: bool) -> tuple[Suite, ...]:
     if offline:
         return tuple(Suite(n) for n in names)
     with ThreadPoolExecutor(max_workers=4) as pool:
@@ -176,8 +175,8 @@ def _docker(profile: Profile, *, offline: bool) -> tuple[tuple[Archive, ...], Do
     if offline and "://" in repository.key:
         suite = Suite(repository.suite)
         return (
-            Archive("docker", repository.url, (suite,), repository.components, Path("-"), "")
-        ,), None
+            Archive("docker", repository.url, (suite,), repository.components, Path("-"), ""),
+        ), None
     key = _docker_key(repository)
     import tempfile
 
@@ -185,9 +184,7 @@ def _docker(profile: Profile, *, offline: bool) -> tuple[tuple[Archive, ...], Do
         file.write(key.data)
         file.flush()
         suites = _suites(repository.url, (repository.suite,), Path(file.name), offline)
-    found = Archive(
-        "docker", repository.url, suites, repository.components, Path("-"), key.sha256
-    )
+    found = Archive("docker", repository.url, suites, repository.components, Path("-"), key.sha256)
     return (found,), key
 
 
@@ -208,7 +205,7 @@ def _docker_key(repository: DockerRepository) -> DockerKey:
             "docker's repository key is not the one that the profile pins",
             where=repository.key,
             detail=f"pinned {repository.fingerprint}\nfound  {', '.join(found) or 'no key'}",
-            hint="a wrong key may be an attack; if it was rotated, set docker.repository.fingerprint",
+            hint="it may be an attack; if the key was rotated, set docker.repository.fingerprint",
         )
     return DockerKey(data, of_bytes(data))
 
@@ -220,14 +217,17 @@ def _certificates(profile: Profile) -> list[Certificate]:
             pem = path.read_bytes()
         except OSError as exc:
             raise ConfigError(
-                "cannot read a CA certificate", where=str(path), detail=str(exc),
+                "cannot read a CA certificate",
+                where=str(path),
+                detail=str(exc),
                 hint="check the key ca_certificates",
             ) from exc
         if b"-----BEGIN CERTIFICATE-----" not in pem:
             raise ConfigError("this is no PEM certificate", where=str(path))
         if b"PRIVATE KEY" in pem:
             raise ConfigError(
-                "a file of ca_certificates holds a private key", where=str(path),
+                "a file of ca_certificates holds a private key",
+                where=str(path),
                 detail="it would be readable by everybody in every guest",
                 hint="keep only the CERTIFICATE blocks in that file",
             )

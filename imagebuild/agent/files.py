@@ -98,9 +98,7 @@ class FileCache:
             return kept
         if self._index is None:
             # It was there a moment ago, when fetch() looked.
-            raise PreflightError(
-                f"the cache lost {pin.name} {pin.version}", where=str(self._cache)
-            )
+            raise PreflightError(f"the cache lost {pin.name} {pin.version}", where=str(self._cache))
         offered = self._index.files(pin.name, pin.version, self._python, self._arch)
         for candidate in offered:
             # An index need not tell hashes; then only the content can.

@@ -65,9 +65,7 @@ def remote(url: str, env: Mapping[str, str]) -> Remote:
         # The user of an ssh URL is no secret and git needs it; a password it cannot use.
         user = f"{parts.username}@" if parts.username else ""
         host = parts.netloc.rpartition("@")[2]
-        return Remote(
-            urlunsplit(parts._replace(netloc=user + host)), strip_userinfo(url), child
-        )
+        return Remote(urlunsplit(parts._replace(netloc=user + host)), strip_userinfo(url), child)
     clean = strip_userinfo(url)
     scope = f"credential.{parts.scheme}://{parts.netloc.rpartition('@')[2]}.helper"
     child |= {
@@ -100,9 +98,7 @@ def resolve_ref(repo: Remote, ref: str) -> str | None:
         refs[name.removesuffix("^{}")] = commit  # the peeled line of a tag comes second
     if not ref:
         ref = "HEAD"
-    found = {
-        refs[name] for name in (ref, f"refs/heads/{ref}", f"refs/tags/{ref}") if name in refs
-    }
+    found = {refs[name] for name in (ref, f"refs/heads/{ref}", f"refs/tags/{ref}") if name in refs}
     if len(found) > 1:
         raise ConfigError(
             f"{ref} is both a branch and a tag",

@@ -8,6 +8,7 @@ Nothing here runs code of a package.
 from __future__ import annotations
 
 import functools
+import ipaddress
 import ssl
 import time
 from collections.abc import Iterator, Mapping
@@ -163,7 +164,7 @@ class _Session(PyPIClient):
     def __init__(self, settings: PipSettings) -> None:
         super().__init__(
             trusted_hosts=settings.trusted_hosts,
-            verify=_tls(settings),
+            verify=_tls(settings.ca_file, settings.client_cert),
             trust_env=False,
             timeout=settings.timeout,
             follow_redirects=True,
@@ -198,23 +199,22 @@ class _Session(PyPIClient):
             yield response
 
 
-def _tls(settings: PipSettings) -> ssl.SSLContext | bool:
-    if not settings.ca_file and not settings.client_cert:
-        return True
+@functools.lru_cache
+def _tls(ca_file: str | None, client_cert: str | None) -> ssl.SSLContext:
+    # Kept: reading a bundle of CAs takes longer than asking for a page.
     try:
-        place = Path(settings.ca_file) if settings.ca_file else None
-        if place is None:
-            context = ssl.create_default_context()
-        elif place.is_dir():
-            context = ssl.create_default_context(capath=str(place))
+        if ca_file is None:
+            context = httpx2.create_ssl_context()
+        elif Path(ca_file).is_dir():
+            context = ssl.create_default_context(capath=ca_file)
         else:
-            context = ssl.create_default_context(cafile=str(place))
-        if settings.client_cert:
-            context.load_cert_chain(settings.client_cert)
+            context = ssl.create_default_context(cafile=ca_file)
+        if client_cert:
+            context.load_cert_chain(client_cert)
     except (OSError, ssl.SSLError) as exc:
         raise ConfigError(
             "the CA or client certificate for the package index cannot be read",
-            where=settings.client_cert or settings.ca_file or "",
+            where=client_cert or ca_file or "",
             detail=str(exc),
             hint="see PIP_CERT, REQUESTS_CA_BUNDLE, SSL_CERT_FILE, PIP_CLIENT_CERT",
         ) from exc
@@ -224,16 +224,26 @@ def _tls(settings: PipSettings) -> ssl.SSLContext | bool:
 def _mounts(settings: PipSettings) -> dict[str, httpx2.BaseTransport | None]:
     mounts: dict[str, httpx2.BaseTransport | None] = {}
     for scheme, proxy in settings.proxies.items():
-        mounts[f"{scheme}://"] = httpx2.HTTPTransport(proxy=proxy, verify=_tls(settings))
+        tls = _tls(settings.ca_file, settings.client_cert)
+        mounts[f"{scheme}://"] = httpx2.HTTPTransport(proxy=proxy, verify=tls)
     for host in settings.no_proxy if settings.proxies else ():
         if host == "*":
             return {}
-        mounts[f"all://{host}" if _is_address(host) else f"all://*{host}"] = None
+        if pattern := _no_proxy_pattern(host):
+            mounts[pattern] = None
     return mounts
 
 
-def _is_address(host: str) -> bool:
-    return host == "localhost" or host.replace(".", "").isdigit()
+def _no_proxy_pattern(host: str) -> str | None:
+    """httpx's form of an entry of no_proxy: an address, a host, or the end of a name."""
+    try:
+        address = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        if host == "localhost":
+            return "all://localhost"
+        # Networks (10.0.0.0/8) are not everybody's form of it, and not httpx's.
+        return None if "/" in host or host.count(":") > 1 else f"all://*{host}"
+    return f"all://[{address}]" if address.version == 6 else f"all://{address}"
 
 
 def _attempts() -> range:

@@ -99,14 +99,10 @@ def check_python(series: Series, python: str, *, release: str = "") -> None:
     if python not in PYTHONS:
         raise _unknown_python(python)
     if python not in series.pythons:
-        raise unfit_python(
-            f"trove {series.major}", series.requires_python, python, release=release
-        )
+        raise unfit_python(f"trove {series.major}", series.requires_python, python, release=release)
 
 
-def unfit_python(
-    what: str, requires_python: str, python: str, *, release: str = ""
-) -> ConfigError:
+def unfit_python(what: str, requires_python: str, python: str, *, release: str = "") -> ConfigError:
     """The error for an agent that the guest's Python cannot run; it names what fits."""
     fitting = series_for_python(python)
     guest = release or "the guest"

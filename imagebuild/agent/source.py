@@ -147,9 +147,7 @@ def resolve_agent(
     TemporaryError when an index or repository cannot be reached.
     """
     chosen = get_series(series) if series else None
-    request = _Request(
-        source or f"pypi:{AGENT}", chosen, python, release, workdir, offline, env
-    )
+    request = _Request(source or f"pypi:{AGENT}", chosen, python, release, workdir, offline, env)
     if match := _PYPI.fullmatch(request.requested):
         return _resolve_pypi(request, match.group(1))
     if request.requested.startswith("git+"):

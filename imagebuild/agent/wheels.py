@@ -176,9 +176,7 @@ def _write_tools(tools: Sequence[DistFile], dest: Path) -> None:
 
 def _requirements(wheels: Iterable[DistFile]) -> str:
     ordered = sorted(wheels, key=lambda w: w.name)
-    return "".join(
-        render_requirement(w.name, w.version, frozenset([w.sha256])) for w in ordered
-    )
+    return "".join(render_requirement(w.name, w.version, frozenset([w.sha256])) for w in ordered)
 
 
 @dataclass(frozen=True)
@@ -232,11 +230,7 @@ class _Builder:
                 raise BuildError(
                     "the build gave a file that is no wheel", where=path.name, detail=str(exc)
                 ) from exc
-            if (
-                name not in expected
-                or version != Version(expected[name])
-                or not supported & tags
-            ):
+            if name not in expected or version != Version(expected[name]) or not supported & tags:
                 wanted = ", ".join(f"{n} {v}" for n, v in sorted(expected.items()))
                 raise BuildError(
                     "the build gave a wheel that was not asked for",

@@ -38,8 +38,8 @@ class _Places:
     help="Place the image here too; .qcow2 or .raw chooses the format (repeatable).",
 )  # fmt: skip
 @click.option(
-    "--artifacts", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", show_envvar=True,
-    help="Directory of the artifact, instead of IMAGES_DIR/NAME.",
+    "--artifacts", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+    show_envvar=True, help="Directory of the artifact, instead of IMAGES_DIR/NAME.",
 )  # fmt: skip
 @click.option(
     "--images-dir", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
@@ -47,8 +47,8 @@ class _Places:
     help="Directory that artifacts go to.",
 )  # fmt: skip
 @click.option(
-    "--cache-dir", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", show_envvar=True,
-    help="Trees, downloads and scratch space. [default: ~/.cache/imagebuild]",
+    "--cache-dir", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+    show_envvar=True, help="Trees, downloads and scratch space. [default: ~/.cache/imagebuild]",
 )  # fmt: skip
 @click.option("--dry-run", is_flag=True, show_envvar=True, help="Print the plan, change nothing.")
 @click.option(
@@ -87,7 +87,13 @@ def build(
         return
     artifact = _run(plan, inputs, places)
     if as_json:
-        terminal.json({"schema_version": 1, "artifact": str(artifact.directory), "manifest": dict(artifact.manifest)})
+        terminal.json(
+            {
+                "schema_version": 1,
+                "artifact": str(artifact.directory),
+                "manifest": dict(artifact.manifest),
+            }
+        )
 
 
 def _cache_dir(given: Path | None) -> Path:
@@ -123,7 +129,10 @@ def _preflight(places: _Places) -> None:
     from imagebuild.host import preflight
 
     preflight.check_tools()
-    for directory in (places.cache, places.images if places.artifacts is None else places.artifacts.parent):
+    for directory in (
+        places.cache,
+        places.images if places.artifacts is None else places.artifacts.parent,
+    ):
         artifact.check_writable(directory)
     if places.artifacts:
         artifact.check_target(places.artifacts)
@@ -142,7 +151,8 @@ def _plan(profile: Profile, places: _Places, offline: bool) -> tuple[Plan, Input
 
 
 def _run(plan: Plan, inputs: Inputs, places: _Places) -> Artifact:
-    from imagebuild.build import Paths, build as run_build
+    from imagebuild.build import Paths
+    from imagebuild.build import build as run_build
     from imagebuild.cli.render import Renderer, duration
     from imagebuild.errors import ImagebuildError
     from imagebuild.host.run import network_env
@@ -169,7 +179,9 @@ def _run(plan: Plan, inputs: Inputs, places: _Places) -> Artifact:
         raise
     finally:
         renderer.close()
-    terminal.info(f"built in {duration(time.monotonic() - started)}: {artifact.directory}", "bold green")
+    terminal.info(
+        f"built in {duration(time.monotonic() - started)}: {artifact.directory}", "bold green"
+    )
     for output in artifact.manifest["outputs"]:
         terminal.info(f"  {output['file']}  {output['size'] / 1e6:.0f} MB")
     for file in places.files:
@@ -193,7 +205,9 @@ def _show(plan: Plan, as_json: bool) -> None:
         for name, value in stage.environment.items():
             lines.append(f"  {name}={value}")
     if plan.environment["from_host"]:
-        lines.append("from the host's environment, by name: " + " ".join(plan.environment["from_host"]))
+        lines.append(
+            "from the host's environment, by name: " + " ".join(plan.environment["from_host"])
+        )
     lines.append(f"artifact  {plan.outputs['artifact']}")
     lines += [f"image     {image}" for image in plan.outputs["images"]]
     lines += [f"also      {place}" for place in plan.outputs["places"]]

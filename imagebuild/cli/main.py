@@ -28,7 +28,7 @@ class LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return sorted(VERBS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in VERBS:
             return None
         module = importlib.import_module(VERBS[cmd_name][0])
@@ -52,7 +52,9 @@ class LazyGroup(click.Group):
     "6 publish, 7 policy, 75 try again later, 130/143 interrupted.",
 )
 @click.version_option(__version__, "-V", "--version", message="imagebuild %(version)s")
-@click.option("-v", "--verbose", is_flag=True, show_envvar=True, help="Say more; show DIB's own output.")
+@click.option(
+    "-v", "--verbose", is_flag=True, show_envvar=True, help="Say more; show DIB's own output."
+)
 @click.option("-q", "--quiet", is_flag=True, show_envvar=True, help="Say only warnings and errors.")
 @click.option("--no-color", is_flag=True, show_envvar=True, help="No colour (NO_COLOR works too).")
 @click.option("--debug", is_flag=True, show_envvar=True, help="Show a traceback with an error.")

@@ -223,9 +223,7 @@ def _overrides_of(flag: _Flag, value: Any, origin: str) -> list[Override]:  # no
 
     if flag.name == "timeout":
         pairs = [text.rpartition("=") for text in value]
-        return [
-            Override(f"timeout.{stage or 'build'}", limit, origin) for stage, _, limit in pairs
-        ]
+        return [Override(f"timeout.{stage or 'build'}", limit, origin) for stage, _, limit in pairs]
     if flag.name == "element":
         named = [text.rpartition(":") for text in value]
         return [

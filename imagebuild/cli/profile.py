@@ -42,8 +42,7 @@ def list_(profiles_path: tuple[Path, ...], as_json: bool) -> None:
         return
     table = [("NAME", "OS", "RELEASE", "PYTHON", "FILE")]
     table += [
-        (p.name, p.os or "invalid", p.release or "-", p.python or "-", str(p.path))
-        for p in found
+        (p.name, p.os or "invalid", p.release or "-", p.python or "-", str(p.path)) for p in found
     ]
     widths = [max(len(row[column]) for row in table) for column in range(4)]
     for row in table:

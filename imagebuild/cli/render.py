@@ -124,7 +124,9 @@ class Renderer:
         if self._stage:
             name, since = self._stage
             text = Text.assemble(
-                (f"{name:8} ", "bold"), f"{STAGE_TEXT[name]:42} ", (duration(now - since), "cyan")
+                (f"{name:8} ", "bold"),
+                f"{STAGE_TEXT[name]:42} ",
+                (duration(now - since), "cyan"),
             )
             spinner = Spinner("dots", text=text)
             spinner.start_time = 0.0

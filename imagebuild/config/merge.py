@@ -130,9 +130,7 @@ def _reset(base: Document, top: dict[str, Any]) -> None:
                 _drop_marks(base.marks, keys)
 
 
-def _lay(
-    base: Document, old: dict[str, Any], top: Document, new: dict[str, Any], loc: Loc
-) -> None:
+def _lay(base: Document, old: dict[str, Any], top: Document, new: dict[str, Any], loc: Loc) -> None:
     for key, value in new.items():
         here = (*loc, key)
         if isinstance(value, dict) and isinstance(old.get(key), dict):

@@ -140,9 +140,7 @@ Packages = Annotated[tuple[Package, ...], AfterValidator(_unique)]
 Suite = Annotated[str, AfterValidator(values.check_suite)]
 Suites = Annotated[tuple[Suite, ...], AfterValidator(_unique), AfterValidator(_not_empty)]
 Component = Annotated[str, AfterValidator(values.check_component)]
-Components = Annotated[
-    tuple[Component, ...], AfterValidator(_unique), AfterValidator(_not_empty)
-]
+Components = Annotated[tuple[Component, ...], AfterValidator(_unique), AfterValidator(_not_empty)]
 Element = Annotated[str, AfterValidator(values.check_element)]
 Elements = Annotated[tuple[Element, ...], AfterValidator(_unique)]
 Size = Annotated[
@@ -199,9 +197,7 @@ class Mirror(_Model):
         description="OpenPGP keyring on the building host that the archive's Release files are "
         "checked with: an absolute path, or one relative to the profile's file."
     )
-    suites: Suites = Field(
-        description="Suites taken from the archive; the first is the release."
-    )
+    suites: Suites = Field(description="Suites taken from the archive; the first is the release.")
     components: Components = Field(description="Components taken from the archive.")
     snapshot: Annotated[str, AfterValidator(values.check_snapshot)] | None = Field(
         default=None, description="Point in time of a snapshot archive, like 20250101T000000Z."
@@ -409,13 +405,11 @@ class Profile(_Model):
         "(message bus, Keystone, object store); relative to the profile's file.",
     )
     time: Time = Field(default=Time(), description="Time synchronisation.")
-    elements: ExtraElements = Field(
-        default=ExtraElements(), description="Elements of one's own."
-    )
+    elements: ExtraElements = Field(default=ExtraElements(), description="Elements of one's own.")
     disk: Disk = Field(default=Disk(), description="The virtual disk.")
-    formats: Annotated[
-        tuple[Format, ...], AfterValidator(_unique), AfterValidator(_not_empty)
-    ] = Field(default=(Format.QCOW2,), description="Image formats to make.")
+    formats: Annotated[tuple[Format, ...], AfterValidator(_unique), AfterValidator(_not_empty)] = (
+        Field(default=(Format.QCOW2,), description="Image formats to make.")
+    )
     compression: Compression = Field(
         default=Compression.ZSTD,
         description="Compression of qcow2 images; zlib for hypervisors older than QEMU 5.1.",

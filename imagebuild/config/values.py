@@ -111,9 +111,7 @@ def check_url(value: str) -> str:
     """An http, https or file URL, without a slash at its end."""
     allowed = "an http://, https:// or file:// URL is expected"
     if not _URL.fullmatch(value):
-        raise ValueError(
-            f"{shown(value)}: {allowed}, without blanks, quotes, '?', '#', '&' or '$'"
-        )
+        raise ValueError(f"{shown(value)}: {allowed}, without blanks, quotes, '?', '#', '&' or '$'")
     try:
         parts = urlsplit(value)
         host, _ = parts.hostname, parts.port

@@ -176,9 +176,7 @@ def load_file(path: Path) -> Document:
             hint="see what exists: imagebuild profile list",
         ) from exc  # fmt: skip
     except UnicodeDecodeError as exc:
-        raise ConfigError(
-            "the file is not UTF-8 text", where=str(path), detail=str(exc)
-        ) from exc
+        raise ConfigError("the file is not UTF-8 text", where=str(path), detail=str(exc)) from exc
     value, marks = parse_text(text, str(path))
     if not isinstance(value, dict):
         raise ConfigError(

@@ -38,7 +38,13 @@ def network_env(environ: Mapping[str, str] | None = None) -> dict[str, str]:
 
 def base_env(**extra: str) -> dict[str, str]:
     """The environment that every child starts from: a fixed PATH and the C.UTF-8 locale."""
-    return {"PATH": PATH, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "HOME": "/", "TZ": "UTC"} | extra
+    return {
+        "PATH": PATH,
+        "LANG": "C.UTF-8",
+        "LC_ALL": "C.UTF-8",
+        "HOME": "/",
+        "TZ": "UTC",
+    } | extra
 
 
 def which(tool: str) -> str | None:

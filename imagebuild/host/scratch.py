@@ -55,7 +55,9 @@ def directory(root: Path, name: str) -> Iterator[Path]:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         raise PreflightError(
-            "cannot make the scratch directory", where=str(root), detail=str(exc),
+            "cannot make the scratch directory",
+            where=str(root),
+            detail=str(exc),
             hint="--cache-dir DIR (IMAGEBUILD_CACHE_DIR) chooses another place",
         ) from exc
     path = root / f"{name}-{secrets.token_hex(4)}"

@@ -28,7 +28,10 @@ from imagebuild.host.run import base_env, need, spawn
 
 # `-I` keeps the caller's directory and PYTHON* variables out; the package's own place is
 # said instead, so that a source checkout works too.
-_START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from imagebuild.host.worker import serve; serve()"
+_START = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); "
+    "from imagebuild.host.worker import serve; serve()"
+)
 
 
 def worker_argv() -> list[str]:

@@ -73,12 +73,12 @@ def _write_apt_conf(apt: Path, environ: Mapping[str, str]) -> None:
     for host in filter(None, (h.strip() for h in direct.split(","))):
         lines += [f'Acquire::{s}::Proxy::{host} "DIRECT";' for s in ("http", "https")]
     ca = _ca_file(environ)
-    host, target = list(lines), list(lines)
+    on_host, in_target = list(lines), list(lines)
     if ca:
         shutil.copyfile(ca, apt / "build-ca.pem")
-        host.append(f'Acquire::https::CAInfo "{apt / "build-ca.pem"}";')
-        target.append('Acquire::https::CAInfo "/etc/apt/imagebuild-build-ca.pem";')
-    for name, content in (("host.conf", host), ("target.conf", target)):
+        on_host.append(f'Acquire::https::CAInfo "{apt / "build-ca.pem"}";')
+        in_target.append('Acquire::https::CAInfo "/etc/apt/imagebuild-build-ca.pem";')
+    for name, content in (("host.conf", on_host), ("target.conf", in_target)):
         path = apt / name
         path.touch(mode=0o600)
         path.write_text("\n".join(content) + "\n")
@@ -92,7 +92,7 @@ def _ca_file(environ: Mapping[str, str]) -> Path | None:
 
 
 def secrets(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Parts of the network variables that must not reach a log: passwords and whole userinfos."""
+    """Parts of the network variables that must not reach a log: passwords, whole userinfos."""
     found = set()
     for value in environ.values():
         for word in value.split():

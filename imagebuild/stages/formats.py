@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import enum
 import re
 from pathlib import Path
 
+from imagebuild.config.profile import Compression, Format
 from imagebuild.errors import BuildError, PreflightError
 from imagebuild.host.run import need, run
 
@@ -14,21 +14,6 @@ ZSTD_SINCE = (5, 1)
 
 #: qemu-img's own limit on coroutines (`-m`).
 MAX_THREADS = 16
-
-
-class Format(str, enum.Enum):
-    """Formats of disk images that Glance and Trove's clouds take."""
-
-    QCOW2 = "qcow2"
-    RAW = "raw"
-
-
-class Compression(str, enum.Enum):
-    """Compression of a qcow2 file; zlib for hypervisors older than QEMU 5.1."""
-
-    ZSTD = "zstd"
-    ZLIB = "zlib"
-    NONE = "none"
 
 
 def formats_argv(
@@ -53,9 +38,7 @@ def formats_argv(
     return [*argv, str(raw), str(out)]
 
 
-def convert(
-    raw: Path, out: Path, fmt: Format, compression: Compression, *, threads: int
-) -> None:
+def convert(raw: Path, out: Path, fmt: Format, compression: Compression, *, threads: int) -> None:
     """Write `raw` to `out` in the given format. `out` appears only when it is whole.
 
     `compression` matters for qcow2 alone. Raises PreflightError when qemu-img is missing

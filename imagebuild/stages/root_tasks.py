@@ -49,7 +49,13 @@ def compose(
 
 
 def build_wheels(
-    *, emit: Emit, tree: str, scratch_dir: str, request: Mapping[str, Any], network: Mapping[str, str], owner: Sequence[int]
+    *,
+    emit: Emit,
+    tree: str,
+    scratch_dir: str,
+    request: Mapping[str, Any],
+    network: Mapping[str, str],
+    owner: Sequence[int],
 ) -> dict[str, Any]:
     """Build wheels in a throw-away copy of a tree (see wheelbuild.build)."""
     wheels = wheelbuild.build(Path(tree), Path(scratch_dir), request, network, emit)
@@ -59,7 +65,13 @@ def build_wheels(
 
 
 def make_disk(
-    *, emit: Emit, tree: str, raw: str, spec: Mapping[str, Any], scratch_dir: str, owner: Sequence[int]  # noqa: ARG001
+    *,
+    emit: Emit,  # noqa: ARG001
+    tree: str,
+    raw: str,
+    spec: Mapping[str, Any],
+    scratch_dir: str,
+    owner: Sequence[int],
 ) -> dict[str, Any]:
     """Assemble the disk (see disk.make_disk); the raw file then belongs to the user."""
     from imagebuild.stages import disk

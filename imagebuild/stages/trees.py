@@ -34,8 +34,9 @@ def compose(
     """Compose the tree of a stage with DIB and rename it into the store.
 
     `paths` gives the values of the placeholders in `argv` and `environment` (`scratch`,
-    `cache`, …), `entry`, the store's place for the result, and `image`, what it is a tree of. With `content`, package
-    lists are added to it and it is written to /etc/imagebuild/content.json in the tree.
+    `cache`, …), `entry`, the store's place for the result, and `image`, what it is a tree
+    of. With `content`, package lists are added to it and it is written to
+    /etc/imagebuild/content.json in the tree.
     Returns `{"content", "hooks"}`. Raises BuildError.
     """
     scratch = Path(paths["scratch"])

@@ -16,7 +16,10 @@ from imagebuild.events import Emit, StepFinished, StepStarted
 from imagebuild.host.run import base_env, run
 
 #: What a C extension needs beside the interpreter.
-COMPILER_PACKAGES = ("gcc", "g++", "make", "libc6-dev", "python3-dev", "libffi-dev", "libssl-dev", "libyaml-dev", "libxml2-dev", "libxslt1-dev", "zlib1g-dev")  # fmt: skip
+COMPILER_PACKAGES = (
+    "gcc", "g++", "make", "libc6-dev", "python3-dev", "libffi-dev", "libssl-dev", "libyaml-dev",
+    "libxml2-dev", "libxslt1-dev", "zlib1g-dev",
+)  # fmt: skip
 
 
 def build(
@@ -101,12 +104,14 @@ def _install_compiler(root: Path, apt: Mapping[str, str]) -> None:
         ["apt-get", "update"],
         ["apt-get", "install", "-y", "--no-install-recommends", *COMPILER_PACKAGES],
     ):
-        run(["chroot", root, *argv], env=env, what="cannot install a compiler in the throw-away copy")
+        run(
+            ["chroot", root, *argv],
+            env=env,
+            what="cannot install a compiler in the throw-away copy",
+        )
 
 
-def _one(
-    root: Path, work: Path, source: Path, environment: Mapping[str, str], out: Path
-) -> Path:
+def _one(root: Path, work: Path, source: Path, environment: Mapping[str, str], out: Path) -> Path:
     name = source.name
     target = work / "src" / name
     target.parent.mkdir(exist_ok=True)
@@ -118,18 +123,21 @@ def _one(
     wheels.mkdir(parents=True)
     pip = next((work / "tools").rglob("pip-*.whl")).relative_to(work / "tools")
     venv = Path("/build/venv")
-    env = base_env(**{k: v for k, v in environment.items()}) | {"HOME": "/build"}
+    env = base_env() | dict(environment) | {"HOME": "/build"}
     if not (root / "build/venv").exists():
+        found = sorted((work / "tools").rglob("*.whl"))
+        inside = [tools / p.relative_to(work / "tools") for p in found]
         run(["chroot", root, "/usr/bin/python3", "-m", "venv", "--without-pip", venv], env=env)
         run(
             ["chroot", root, venv / "bin/python", tools / pip / "pip", "--isolated", "install",
              "--no-index", "--find-links", tools / pip.parent, "--no-deps",
-             *sorted(tools / p.relative_to(work / "tools") for p in (work / "tools").rglob("*.whl"))],
+             *inside],
             env=env,
         )  # fmt: skip
     run(
         ["chroot", root, venv / "bin/python", "-m", "pip", "--isolated", "wheel", "--no-index",
-         "--no-deps", "--no-build-isolation", "--no-cache-dir", "--wheel-dir", f"/build/wheels/{name}", f"/build/src/{name}"],
+         "--no-deps", "--no-build-isolation", "--no-cache-dir",
+         "--wheel-dir", f"/build/wheels/{name}", f"/build/src/{name}"],
         env=env,
         what=f"cannot build a wheel from {name}",
     )  # fmt: skip

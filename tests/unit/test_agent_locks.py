@@ -77,8 +77,7 @@ def test_a_series_too_new_for_the_python_is_refused_naming_those_that_fit() -> N
     error = caught.value
     assert error.exit_code == ExitCode.CONFIG
     assert (
-        error.what
-        == "trove 26 needs Python 3.11; ubuntu jammy has 3.10 and takes 2026.1 at most"
+        error.what == "trove 26 needs Python 3.11; ubuntu jammy has 3.10 and takes 2026.1 at most"
     )
     for name in ("2025.1", "2025.2", "2026.1"):
         assert name in error.detail
@@ -107,9 +106,7 @@ def test_lock_is_of_its_series_and_python(series: Series, python: str) -> None:
 
 
 @pytest.mark.parametrize(("series", "python"), PAIRS, ids=IDS)
-def test_lock_was_made_with_the_constraints_in_the_repository(
-    series: Series, python: str
-) -> None:
+def test_lock_was_made_with_the_constraints_in_the_repository(series: Series, python: str) -> None:
     lock = agent_lock(series, python)
     path = ROOT / lock.header["constraints"]
     assert path.name == series.constraints

@@ -118,9 +118,7 @@ def test_another_release_takes_its_hash_from_the_index(tmp_path: Path) -> None:
 def test_a_named_series_wins_over_the_releases_own(tmp_path: Path) -> None:
     with serve() as index:
         index.add("trove", make_wheel("trove", "25.0.7"), ">=3.10")
-        agent = resolve(
-            "pypi:trove==25.0.7", tmp_path, series="2025.2", env=index.env(tmp_path)
-        )
+        agent = resolve("pypi:trove==25.0.7", tmp_path, series="2025.2", env=index.env(tmp_path))
     assert (agent.version, agent.series, agent.lock) == (
         "25.0.7", "2025.2", "2025.2-py3.10.txt",
     )  # fmt: skip
@@ -413,9 +411,7 @@ def test_index_answers_are_asked_with_the_login(tmp_path: Path) -> None:
     assert "wrong5" not in json.dumps(caught.value.to_json())
 
 
-def test_a_failing_index_is_asked_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failing_index_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("imagebuild.agent.index.time.sleep", lambda _seconds: None)
     with serve() as index:
         index.add("trove", make_wheel("trove", "25.0.7"))

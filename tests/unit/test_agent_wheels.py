@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from imagebuild.agent import wheels
-from imagebuild.agent.index import platforms, target
+from imagebuild.agent.index import Index, platforms, target
 from imagebuild.agent.locks import parse_lock, read_lock, render_requirement
 from imagebuild.agent.pipconf import pip_settings, redact
 from imagebuild.agent.source import AgentInput, SourceKind
@@ -161,9 +161,7 @@ def test_an_index_with_other_files_than_the_locks_is_refused(
     house.index.tell_hashes = tell_hashes
     filename, data = make_wheel("pure", "1.0")
     house.index.files["pure"][filename] = data + b"other"
-    with pytest.raises(
-        BuildError, match=r"no file of pure 1\.0 that the lock allows"
-    ) as caught:
+    with pytest.raises(BuildError, match=r"no file of pure 1\.0 that the lock allows") as caught:
         house.collect()
     assert filename in caught.value.detail
     assert not (house.root / "house1").exists()
@@ -400,6 +398,26 @@ def test_netrc_and_proxies_are_used(tmp_path: Path) -> None:
     assert read.authorization("https://one.example/x") == "Basic am9lOnB3"
     assert read.proxies == {"https": "http://proxy.example:3128"}
     assert read.no_proxy == ("localhost", ".site.example")
+
+
+@pytest.mark.parametrize(
+    "entry", ["127.0.0.1", "*", "10.0.0.0/8,[::1],::1,other.example:80,127.0.0.1"]
+)
+def test_no_proxy_goes_past_a_proxy_that_is_not_there(house: House, entry: str) -> None:
+    env = house.index.env(house.root) | {"http_proxy": "http://joe:hunter2@127.0.0.1:9"}
+    with Index(env | {"no_proxy": entry}) as index:
+        assert index.versions("pure") == ["1.0"]
+    away = Index(env | {"no_proxy": "other.example"})
+    with away, pytest.raises(TemporaryError) as caught:
+        away.versions("pure")
+    assert "hunter2" not in json.dumps(caught.value.to_json())
+
+
+def test_a_ca_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    missing = str(tmp_path / "ca.pem")
+    with pytest.raises(ConfigError) as caught:
+        Index({"PIP_CONFIG_FILE": os.devnull, "HOME": str(tmp_path), "PIP_CERT": missing})
+    assert caught.value.where == missing
 
 
 def test_a_broken_pip_configuration_is_named_and_not_quoted(tmp_path: Path) -> None:

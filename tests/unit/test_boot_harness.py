@@ -16,7 +16,7 @@ import pytest
 
 from imagebuild.errors import PreflightError, VerifyError
 from imagebuild.host.run import need, run
-from tests.images import boot
+from imagebuild.verify import boot
 
 
 def read_back(iso: Path, name: str) -> bytes:
@@ -204,7 +204,7 @@ def becomes(count: int, workdir: Path) -> bool:
 def test_the_machine_dies_with_a_killed_test(empty_image: Path, tmp_path: Path) -> None:
     work = tmp_path / "work"
     code = (
-        "import sys; from pathlib import Path; from tests.images.boot import boot;"
+        "import sys; from pathlib import Path; from imagebuild.verify.boot import boot;"
         "boot(Path(sys.argv[1]), Path(sys.argv[2]), firmware='bios', disk_size='2M',"
         " memory_mib=256)"
     )

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from imagebuild.config.profile import Compression, Format
 from imagebuild.errors import BuildError, PreflightError
 from imagebuild.host import run as host_run
 from imagebuild.host.run import run
-from imagebuild.stages.formats import Compression, Format, convert, formats_argv
+from imagebuild.stages.formats import convert, formats_argv
 
 MIB = 1 << 20
 

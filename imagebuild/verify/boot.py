@@ -18,16 +18,17 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.mime.multipart import MIMEMultipart
 from email.mime.text import MIMEText
 from pathlib import Path
 from typing import Any
 
-from imagebuild.errors import PreflightError, VerifyError
+from imagebuild.errors import ExitCode, ImagebuildError, PreflightError, VerifyError
 from imagebuild.host.run import need, run, spawn
 
 PORT = "org.imagebuild.verify"
@@ -46,6 +47,13 @@ _SMBIOS = "type=1,manufacturer=OpenStack Foundation,product=OpenStack Nova,versi
 _CONSOLE_MARKS = {
     "kernel": re.compile(r"Linux version \d"),
     "login": re.compile(r"login: ?$", re.M),
+}
+#: What people are shown of a boot.
+_MILESTONES = {
+    "kernel": "kernel",
+    "login": "login prompt",
+    "cloud_init_done": "cloud-init done",
+    "settled": "all units started",
 }
 _ESCAPE = re.compile(r"\x1b\[[0-9;?=]*[A-Za-z]|\x1bc|\r")
 
@@ -73,6 +81,8 @@ done
 
 
 class Firmware(str, enum.Enum):
+    """What starts the machine before the bootloader."""
+
     BIOS = "bios"
     UEFI = "uefi"
 
@@ -100,9 +110,10 @@ class BootResult:
     commands: dict[str, CommandResult]
 
     def out(self, name: str) -> str:
-        """Output of a command that must have succeeded, stripped."""
+        """Output of a command, stripped. Raises VerifyError when it failed."""
         result = self.commands[name]
-        assert result.rc == 0, f"{name}: rc {result.rc}\n{result.out}"
+        if result.rc != 0:
+            raise VerifyError(f"{name} ended with status {result.rc}", detail=result.out)
         return result.out.strip()
 
 
@@ -367,3 +378,31 @@ class _Watch:
         }
         commands = {n: r for n, r in self.answers.items() if not n.startswith(":")}
         return BootResult(self.seconds, self.console(), facts, commands)
+
+
+def main(argv: Sequence[str]) -> int:
+    """`python -m imagebuild.verify.boot IMAGE`: boot it once, say how it went.
+
+    What scripts/quickstart shows a newcomer: milestones, failed units, cloud-init's errors.
+    """
+    image = Path(argv[0])
+    with tempfile.TemporaryDirectory(prefix="imagebuild-boot-") as directory:
+        try:
+            result = boot(image, Path(directory), firmware=Firmware.BIOS)
+        except TimeoutError as exc:
+            print(f"error: {exc}", file=sys.stderr)
+            return int(ExitCode.VERIFY)
+        except ImagebuildError as exc:
+            print(f"error: {exc.what}\n{exc.detail}\n{exc.hint}", file=sys.stderr)
+            return int(exc.exit_code)
+    for name, text in _MILESTONES.items():
+        if name in result.seconds:
+            print(f"  {result.seconds[name]:6.1f} s  {text}", file=sys.stderr)
+    errors = result.facts["cloud_init"]["v1"]["errors"]
+    for problem in [*result.facts["failed"], *errors]:
+        print(f"error: {problem}", file=sys.stderr)
+    return int(ExitCode.VERIFY if result.facts["failed"] or errors else ExitCode.OK)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""Proof that an image works. So far: booting it as Nova would."""
