@@ -109,7 +109,12 @@ def place(whole: Path, directory: Path) -> None:
     if directory.exists():
         old = directory.with_name(f".{directory.name}.old-{os.getpid()}")
         directory.rename(old)
-    whole.rename(directory)
+    try:
+        whole.rename(directory)
+    except OSError:
+        if old:
+            old.rename(directory)
+        raise
     if old:
         shutil.rmtree(old)
 

@@ -17,7 +17,7 @@ from typing import Any
 from imagebuild import artifact
 from imagebuild.agent import wheels
 from imagebuild.config.profile import Format
-from imagebuild.errors import ImagebuildError, PreflightError, TemporaryError
+from imagebuild.errors import ImagebuildError, Interrupted, PreflightError, TemporaryError
 from imagebuild.events import (
     Emit,
     Event,
@@ -99,6 +99,11 @@ class _Build:
         limits = [x for x in (own, left) if x is not None]
         return min(limits) if limits else None
 
+    def until(self, stage: str) -> float | None:
+        """The same as a `time.monotonic()`."""
+        left = self.seconds(stage)
+        return None if left is None else time.monotonic() + left
+
     def substitutions(self, stage: str) -> dict[str, str]:
         """Values of the placeholders in the stage's plan, and the entry it goes to."""
         elements = {f"elements{n}": str(p) for n, p in enumerate(self.inputs.element_paths)}
@@ -174,6 +179,7 @@ class _Build:
                 base.write_inputs(self.inputs, self.scratch / "base-in", network_env())
             answer = self.worker.call(
                 "build_wheels",
+                deadline=self.until("agent"),
                 tree=str(self.entry("base") / "tree"),
                 scratch_dir=str(self.scratch),
                 request={
@@ -210,6 +216,7 @@ class _Build:
         with _stage(self.emit, plan):
             self.worker.call(
                 "make_disk",
+                deadline=self.until("disk"),
                 tree=str(self.entry("agent") / "tree"),
                 raw=str(raw),
                 spec={
@@ -237,7 +244,12 @@ class _Build:
                     # The raw disk itself, last, when a rename can bring it there.
                     if fmt is not Format.RAW or not _renamed(raw, image):
                         formats.convert(
-                            raw, image, fmt, profile.compression, threads=os.cpu_count() or 1
+                            raw,
+                            image,
+                            fmt,
+                            profile.compression,
+                            threads=os.cpu_count() or 1,
+                            timeout=self.seconds("formats"),
                         )
                 images.append(image)
         return images
@@ -291,9 +303,13 @@ def build(
             if log:
                 shutil.copyfile(log, whole / "build.log")
             artifact.place(whole, paths.artifact)
+        except BaseException as exc:
+            if not isinstance(exc, ImagebuildError) or isinstance(exc, Interrupted):
+                worker.stop()  # it may be in the middle of a task
+            raise
         finally:
             shutil.rmtree(whole, ignore_errors=True)
-            _tidy(worker, paths, directory, run)
+            _tidy(directory, run)
     if paths.link:
         artifact.link_newest(paths.artifact, plan.link)
     for target in paths.places:
@@ -311,18 +327,22 @@ def _renamed(source: Path, target: Path) -> bool:
     return True
 
 
-def _tidy(worker: Worker, paths: Paths, directory: Path, run: _Build) -> None:
+def _tidy(directory: Path, run: _Build) -> None:
     """Remove this build's scratch, and the trees that its own replace."""
+    paths = run.paths
     with ExitStack() as held:
         old = [directory]
         for stage in ("base", "agent"):
             keep = run.entry(stage)
             if keep.exists():
                 old += _superseded(paths, stage, keep, run.plan.link, held)
+        worker = run.worker
         try:
+            if not worker.is_running:
+                worker = held.enter_context(Worker(run.emit, may_ask=False))
             worker.call("remove", paths=[str(p) for p in old])
         except ImagebuildError:
-            return  # the worker is gone already: the next build sweeps the scratch
+            return  # no root any more: the next build sweeps the scratch
         (paths.scratch_root / f"{directory.name}.lock").unlink(missing_ok=True)
 
 

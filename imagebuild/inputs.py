@@ -17,7 +17,10 @@ from imagebuild.dib import Element
 
 @dataclass(frozen=True)
 class Archive:
-    """A package archive as the image will have it. `name` is the stem of its .sources file."""
+    """A package archive as the image will have it. `name` is the stem of its .sources file.
+
+    A snapshot's Release files are past their Valid-Until: apt must not mind.
+    """
 
     name: str
     url: str
@@ -25,6 +28,7 @@ class Archive:
     components: tuple[str, ...]
     keyring: Path
     keyring_sha256: str
+    is_snapshot: bool = False
 
 
 @dataclass(frozen=True)

@@ -211,6 +211,8 @@ def _common_environment(inputs: Inputs) -> dict[str, str]:
 def _agent_inputs(inputs: Inputs, parent: str) -> dict[str, Any]:
     return {
         "parent": parent,
+        # content.json says it (see content_of): a tree of another profile would say another.
+        "profile": inputs.profile.name,
         "agent": inputs.agent.to_json(),
         "tools": _tools(inputs, "diskimage-builder"),
     }

@@ -129,12 +129,15 @@ def _refuse_credentials(profile: Profile) -> None:
 
 def _archives(profile: Profile, *, offline: bool) -> tuple[Archive, ...]:
     mirror = profile.mirror
-    wanted = [("archive", profile.mirror_url(), mirror.suites, mirror.components, mirror.keyring)]
+    url = _snapshot_url(profile, "mirror", profile.mirror_url(), mirror.snapshot_url)
+    wanted = [("archive", url, mirror.suites, mirror.components, mirror.keyring)]
     if mirror.security:
+        security = mirror.security
+        url = _snapshot_url(profile, "mirror.security", security.url, security.snapshot_url)
         wanted.append(
             (
                 "security",
-                mirror.security.url,
+                url,
                 mirror.security.suites,
                 tuple(mirror.security_components),
                 mirror.security_keyring,
@@ -156,9 +159,23 @@ def _archives(profile: Profile, *, offline: bool) -> tuple[Archive, ...]:
             components,
             keyring,
             of_file(keyring) if keyring.is_file() else "",
+            is_snapshot=mirror.snapshot is not None,
         )
         for name, url, suites, components, keyring in wanted
     )
+
+
+def _snapshot_url(profile: Profile, key: str, url: str, template: str | None) -> str:
+    """Where an archive is read from: its snapshot when the profile pins a time."""
+    if profile.mirror.snapshot is None:
+        return url
+    if template is None:
+        raise ConfigError(
+            "mirror.snapshot is set, but not where the snapshots of this archive are",
+            where=f"{key}.snapshot_url",
+            hint="set it to the snapshot service's URL, with {snapshot} where the time belongs",
+        )
+    return template.replace("{snapshot}", profile.mirror.snapshot)
 
 
 def _suites(url: str, names: tuple[str, ...], keyring: Path, offline: bool) -> tuple[Suite, ...]:

@@ -30,7 +30,7 @@ as_root() {
 keyring_packages() {
     local name
     for name in debian-archive-keyring ubuntu-archive-keyring ubuntu-keyring; do
-        if apt-cache show "$name" > /dev/null 2>&1; then
+        if apt-cache policy "$name" 2> /dev/null | grep -q 'Candidate: [^(]'; then
             echo "$name"
         fi
     done

@@ -80,7 +80,7 @@ def build(
     )
     profile = _with_formats(request.load(target).profile, places.files)
     if not dry_run:
-        _preflight(places)
+        _preflight(places, str(profile.arch))
     plan, inputs = _plan(profile, places, offline)
     if dry_run:
         _show(plan, as_json)
@@ -124,11 +124,12 @@ def _with_formats(profile: Profile, files: Sequence[Path]) -> Profile:
     return profile.model_copy(update={"formats": tuple(formats)})
 
 
-def _preflight(places: _Places) -> None:
+def _preflight(places: _Places, arch: str) -> None:
     from imagebuild import artifact
     from imagebuild.host import preflight
 
     preflight.check_tools()
+    preflight.check_arch(arch)
     for directory in (
         places.cache,
         places.images if places.artifacts is None else places.artifacts.parent,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import signal
 import sys
 from types import FrameType
@@ -20,6 +21,13 @@ VERBS: dict[str, tuple[str, str]] = {
     "build": ("imagebuild.cli.build", "Build a guest image."),
     "profile": ("imagebuild.cli.profile", "List, show and check profiles."),
 }
+
+
+class _LibraryLog(logging.Handler):
+    """Shows log records of libraries when verbose."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        terminal.detail(f"{record.name}: {record.getMessage()}")
 
 
 class LazyGroup(click.Group):
@@ -58,9 +66,12 @@ class LazyGroup(click.Group):
 @click.option("-q", "--quiet", is_flag=True, show_envvar=True, help="Say only warnings and errors.")
 @click.option("--no-color", is_flag=True, show_envvar=True, help="No colour (NO_COLOR works too).")
 @click.option("--debug", is_flag=True, show_envvar=True, help="Show a traceback with an error.")
-def cli(verbose: bool, quiet: bool, no_color: bool, debug: bool) -> None:  # noqa: ARG001
+def cli(verbose: bool, quiet: bool, no_color: bool, debug: bool) -> None:
     """Make, prove, publish and feed the guest images of OpenStack Trove."""
-    terminal.configure(verbosity=1 if verbose else -1 if quiet else 0, no_color=no_color)
+    verbosity = 1 if verbose else -1 if quiet else 0
+    terminal.configure(verbosity=verbosity, no_color=no_color, debug=debug)
+    # What libraries log is for who asked for more: our own errors say what matters.
+    logging.basicConfig(level=logging.WARNING, handlers=[_LibraryLog()], force=True)
 
 
 def _raise_interrupted(signum: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
@@ -70,7 +81,6 @@ def _raise_interrupted(signum: int, frame: FrameType | None) -> NoReturn:  # noq
 
 def run(argv: list[str]) -> int:
     """Run the command line `argv` (without the program's name) and return the exit code."""
-    debug = "--debug" in argv
     try:
         cli.main(args=argv, prog_name="imagebuild", standalone_mode=False)
     except click.exceptions.Exit as exc:
@@ -81,7 +91,7 @@ def run(argv: list[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return int(ExitCode.INTERRUPTED)
     except ImagebuildError as exc:
-        if debug:
+        if terminal.debug:
             terminal.console.print_exception()
         terminal.error(exc)
         return int(exc.exit_code)

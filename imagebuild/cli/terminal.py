@@ -22,12 +22,17 @@ class Terminal:
     def __init__(self) -> None:
         self.verbosity = 0
         self.no_color = False
+        self.debug = False
         self._console: Console | None = None
 
-    def configure(self, *, verbosity: int, no_color: bool) -> None:
-        """Set how much is said (-1 quiet, 0, 1 verbose) and whether colour is allowed."""
+    def configure(self, *, verbosity: int, no_color: bool, debug: bool = False) -> None:
+        """Set how much is said (-1 quiet, 0, 1 verbose) and whether colour is allowed.
+
+        `debug` wants a traceback with an error.
+        """
         self.verbosity = verbosity
         self.no_color = no_color
+        self.debug = debug
         self._console = None
 
     @property

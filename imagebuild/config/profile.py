@@ -133,6 +133,7 @@ def _path(value: object) -> object:
 
 
 Url = Annotated[str, AfterValidator(values.check_url)]
+SnapshotUrl = Annotated[str, AfterValidator(values.check_snapshot_url)]
 UrlOrPath = Annotated[str, AfterValidator(values.check_url_or_path)]
 AbsolutePath = Annotated[Path, BeforeValidator(_path)]
 Package = Annotated[str, AfterValidator(values.check_package)]
@@ -181,6 +182,9 @@ class SecurityArchive(_Model):
     components: Components | None = Field(
         default=None, description="Components taken from it; mirror.components when not set."
     )
+    snapshot_url: SnapshotUrl | None = Field(
+        default=None, description="URL of its snapshots; {snapshot} stands for mirror.snapshot."
+    )
 
 
 class Mirror(_Model):
@@ -200,7 +204,13 @@ class Mirror(_Model):
     suites: Suites = Field(description="Suites taken from the archive; the first is the release.")
     components: Components = Field(description="Components taken from the archive.")
     snapshot: Annotated[str, AfterValidator(values.check_snapshot)] | None = Field(
-        default=None, description="Point in time of a snapshot archive, like 20250101T000000Z."
+        default=None,
+        description="Point in time that packages are taken from, like 20250101T000000Z: "
+        "mirror.snapshot_url is used instead of mirror.url.",
+    )
+    snapshot_url: SnapshotUrl | None = Field(
+        default=None,
+        description="URL of the archive's snapshots; {snapshot} stands for mirror.snapshot.",
     )
     security: SecurityArchive | None = Field(
         default=None,

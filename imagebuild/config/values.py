@@ -138,6 +138,14 @@ def check_path(value: str) -> str:
     return value
 
 
+def check_snapshot_url(value: str) -> str:
+    """A URL with {snapshot} where the point in time belongs."""
+    if value.count("{snapshot}") != 1:
+        raise ValueError(f"{shown(value)}: {{snapshot}} must stand once, where the time belongs")
+    check_url(value.replace("{snapshot}", "20250101T000000Z"))
+    return value
+
+
 def check_url_or_path(value: str) -> str:
     """A URL, or an absolute path."""
     return check_path(value) if value.startswith("/") else check_url(value)

@@ -51,6 +51,22 @@ def check_tools(tools: Iterable[str] = BUILD_TOOLS) -> None:
         )
 
 
+def check_arch(arch: str, binfmt: Path = Path("/proc/sys/fs/binfmt_misc")) -> None:
+    """Raise PreflightError unless this host can run programs of `arch` (Debian's name).
+
+    A foreign one needs qemu's user emulation, registered with the kernel
+    (Documentation/admin-guide/binfmt-misc.rst).
+    """
+    machines = {"amd64": "x86_64", "arm64": "aarch64"}
+    wanted = machines[arch]
+    if os.uname().machine != wanted and not (binfmt / f"qemu-{wanted}").exists():
+        raise PreflightError(
+            f"this host cannot run {arch} programs, which composing the image needs",
+            detail=f"the host is {os.uname().machine}",
+            hint=f"build on an {arch} host, or: apt-get install qemu-user-static binfmt-support",
+        )
+
+
 def check_space(directory: Path, needed: int = SCRATCH_SPACE) -> None:
     """Raise PreflightError when the filesystem of `directory` has less than `needed` bytes free."""
     existing = directory

@@ -90,7 +90,9 @@ def spawn(
         )
     except FileNotFoundError as exc:
         raise PreflightError(
-            f"cannot run {args[0]}", detail=str(exc), hint="run: imagebuild doctor"
+            f"cannot run {args[0]}",
+            detail=str(exc),
+            hint="is it installed, and on the PATH that the tool uses (" + PATH + ")?",
         ) from exc
 
 
@@ -102,11 +104,12 @@ def run(
     input: bytes | None = None,  # noqa: A002 - subprocess's own word
     check: bool = True,
     what: str = "",
+    timeout: float | None = None,
 ) -> subprocess.CompletedProcess[bytes]:
     """Run a program to its end and return its output (both streams captured, as bytes).
 
-    Raises BuildError with the last lines it printed when it fails and `check` is set;
-    `what` replaces the default sentence.
+    Raises BuildError with the last lines it printed when it fails and `check` is set, and
+    when it takes longer than `timeout` seconds; `what` replaces the default sentence.
     """
     process = spawn(
         argv,
@@ -118,7 +121,14 @@ def run(
     )
     with process:
         try:
-            out, err = process.communicate(input)
+            out, err = process.communicate(input, timeout)
+        except subprocess.TimeoutExpired as exc:
+            process.kill()
+            raise BuildError(
+                f"{Path(os.fspath(argv[0])).name} took longer than its limit",
+                where=" ".join(os.fspath(a) for a in argv)[:300],
+                hint="--timeout STAGE=DURATION raises the limit, STAGE=none lifts it",
+            ) from exc
         except BaseException:
             process.kill()
             raise

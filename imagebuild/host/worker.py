@@ -14,11 +14,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import selectors
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +36,11 @@ _START = (
 )
 
 
-def worker_argv() -> list[str]:
-    """The command that starts the worker; with sudo in front when the user is not root."""
+def worker_argv(*, may_ask: bool = True) -> list[str]:
+    """The command that starts the worker; with sudo in front when the user is not root.
+
+    Without `may_ask`, sudo fails where it would ask for a password.
+    """
     namespaces = [
         need("setpriv", "util-linux"), "--pdeathsig", "KILL", "--",
         need("unshare", "util-linux"), "--mount", "--pid", "--fork", "--kill-child",
@@ -45,25 +50,38 @@ def worker_argv() -> list[str]:
     argv = [*namespaces, sys.executable, "-I", "-c", _START, package_parent]
     if os.geteuid() != 0:
         # "--" keeps sudo from reading our words as its own; the password is asked on the terminal.
-        argv = [need("sudo"), "--", *argv]
+        argv = [need("sudo"), *([] if may_ask else ["-n"]), "--", *argv]
     return argv
 
 
 class Worker:
     """The tool's end of the line. Use as a context manager."""
 
-    def __init__(self, emit: events.Emit) -> None:
+    def __init__(self, emit: events.Emit, *, may_ask: bool = True) -> None:
         self._emit = emit
+        self._may_ask = may_ask
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Worker:
         self._process = spawn(
-            worker_argv(), env=base_env(), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            worker_argv(may_ask=self._may_ask),
+            env=base_env(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
         )
         return self
 
     def __exit__(self, *_: object) -> None:
-        process = self._process
+        self.stop()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it can take another task."""
+        return self._process is not None and self._process.poll() is None
+
+    def stop(self) -> None:
+        """End the worker, and with it all that it started, whatever it is doing."""
+        process, self._process = self._process, None
         if process is None:
             return
         if process.stdin:
@@ -77,10 +95,16 @@ class Worker:
         if process.stdout:
             process.stdout.close()
 
-    def call(self, task: str, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON values
+    def call(
+        self,
+        task: str,
+        deadline: float | None = None,
+        **arguments: Any,  # noqa: ANN401 - JSON values
+    ) -> dict[str, Any]:
         """Run a task in the worker and return its answer; its events are passed on.
 
-        Raises what the task raised; PreflightError when root rights could not be had.
+        Raises what the task raised; PreflightError when root rights could not be had;
+        BuildError at `deadline` (`time.monotonic()`), after which the worker is gone.
         """
         process = self._process
         assert process is not None and process.stdin and process.stdout  # noqa: S101, PT018
@@ -88,7 +112,7 @@ class Worker:
         with contextlib.suppress(BrokenPipeError):  # the reason is read below
             process.stdin.write(request.encode() + b"\n")
             process.stdin.flush()
-        for line in process.stdout:
+        for line in self._lines(process.stdout.fileno(), deadline):
             answer = json.loads(line)
             if "event" in answer:
                 self._emit(events.from_json(answer))
@@ -104,6 +128,22 @@ class Worker:
             detail=f"exit status {status}",
             hint="building needs root (or sudo), and the right to make mount and pid namespaces",
         )
+
+    def _lines(self, descriptor: int, deadline: float | None) -> Iterator[bytes]:
+        """Whole lines from the worker, to its end. Unbuffered: answers come one a request."""
+        rest = b""
+        with selectors.DefaultSelector() as selector:
+            selector.register(descriptor, selectors.EVENT_READ)
+            while True:
+                left = None if deadline is None else deadline - time.monotonic()
+                if not selector.select(None if left is None else max(left, 0)):
+                    self.stop()
+                    raise BuildError("the stage took longer than its limit")
+                block = os.read(descriptor, 1 << 16)
+                if not block:
+                    return
+                *lines, rest = (rest + block).split(b"\n")
+                yield from lines
 
 
 def tasks() -> dict[str, Callable[..., dict[str, Any]]]:

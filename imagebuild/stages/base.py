@@ -9,9 +9,12 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from imagebuild.inputs import Archive, Inputs
+
+#: The host's own CA bundle: Debian and Ubuntu, Fedora.
+HOST_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
 
 
 def write_inputs(inputs: Inputs, directory: Path, environ: Mapping[str, str]) -> None:
@@ -26,7 +29,7 @@ def write_inputs(inputs: Inputs, directory: Path, environ: Mapping[str, str]) ->
     for archive in inputs.archives:
         if archive.name != "docker":
             _write_archive(archive, inputs.arch, apt)
-    _write_apt_conf(apt, environ)
+    _write_apt_conf(apt, environ, pinned=inputs.archives[0].is_snapshot)
     docker = directory / "docker"
     docker.mkdir()
     if inputs.docker_key:
@@ -59,10 +62,12 @@ def deb822(archive: Archive, arch: str, keyring: str) -> str:
         "Architectures": arch,
         "Signed-By": keyring,
     }
+    if archive.is_snapshot:
+        lines["Check-Valid-Until"] = "no"
     return "".join(f"{k}: {v}\n" for k, v in lines.items())
 
 
-def _write_apt_conf(apt: Path, environ: Mapping[str, str]) -> None:
+def _write_apt_conf(apt: Path, environ: Mapping[str, str], *, pinned: bool) -> None:
     """Proxy, CA and retries for apt: in files, since an argument can be read by everybody."""
     lines = ['Acquire::Retries "3";']
     for scheme in ("http", "https"):
@@ -74,6 +79,9 @@ def _write_apt_conf(apt: Path, environ: Mapping[str, str]) -> None:
         lines += [f'Acquire::{s}::Proxy::{host} "DIRECT";' for s in ("http", "https")]
     ca = _ca_file(environ)
     on_host, in_target = list(lines), list(lines)
+    if pinned:
+        # mmdebstrap's own apt has no sources file in which to say it for one archive.
+        on_host.append('Acquire::Check-Valid-Until "false";')
     if ca:
         shutil.copyfile(ca, apt / "build-ca.pem")
         on_host.append(f'Acquire::https::CAInfo "{apt / "build-ca.pem"}";')
@@ -85,21 +93,34 @@ def _write_apt_conf(apt: Path, environ: Mapping[str, str]) -> None:
 
 
 def _ca_file(environ: Mapping[str, str]) -> Path | None:
-    for name in ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE"):
-        if environ.get(name) and Path(environ[name]).is_file():
-            return Path(environ[name])
+    """The bundle that the environment names, or the host's own.
+
+    apt in the tree needs one for https archives before ca-certificates is installed there.
+    """
+    named = (environ.get(n) for n in ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE"))
+    for path in (*filter(None, named), *HOST_BUNDLES):
+        if Path(path).is_file():
+            return Path(path)
     return None
 
 
 def secrets(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Parts of the network variables that must not reach a log: passwords, whole userinfos."""
+    """Parts of the network variables that must not reach a log: passwords, whole userinfos.
+
+    A name without a password may be a token. It is struck out together with its "@": alone,
+    a short one would take words away that have nothing to do with it.
+    """
     found = set()
     for value in environ.values():
         for word in value.split():
             try:
-                parts = urlsplit(word)
+                # Proxies are also said without a scheme: user:password@host:port.
+                parts = urlsplit(word if "://" in word else f"//{word}")
             except ValueError:
                 continue
+            userinfo = parts.netloc.rpartition("@")[0]
             if parts.password:
-                found |= {parts.password, parts.netloc.rsplit("@", 1)[0]}
-    return tuple(sorted(found, key=len, reverse=True))
+                found |= {userinfo, parts.password, unquote(parts.password)}
+            elif userinfo:
+                found.add(f"{userinfo}@")
+    return tuple(sorted(found, key=lambda s: (-len(s), s)))

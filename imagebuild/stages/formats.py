@@ -38,11 +38,21 @@ def formats_argv(
     return [*argv, str(raw), str(out)]
 
 
-def convert(raw: Path, out: Path, fmt: Format, compression: Compression, *, threads: int) -> None:
+def convert(
+    raw: Path,
+    out: Path,
+    fmt: Format,
+    compression: Compression,
+    *,
+    threads: int,
+    timeout: float | None = None,
+) -> None:
     """Write `raw` to `out` in the given format. `out` appears only when it is whole.
 
+    `timeout` in seconds.
+
     `compression` matters for qcow2 alone. Raises PreflightError when qemu-img is missing
-    or too old for zstd, BuildError when the conversion fails.
+    or too old for zstd, BuildError when the conversion fails or takes too long.
     """
     if fmt is Format.QCOW2:
         need("qemu-img", "qemu-utils")
@@ -55,6 +65,7 @@ def convert(raw: Path, out: Path, fmt: Format, compression: Compression, *, thre
         run(
             formats_argv(raw, partial, fmt, compression, threads=threads),
             what=f"could not write {out.name}",
+            timeout=timeout,
         )
         partial.replace(out)
     finally:

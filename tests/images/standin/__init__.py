@@ -8,10 +8,12 @@ packages.
 
 from __future__ import annotations
 
+import ssl
 from pathlib import Path
 from types import TracebackType
 
-from tests.images.standin.archive import obtain
+from imagebuild.host.run import run
+from tests.images.standin.archive import Archive, obtain
 from tests.images.standin.mirror import host_debian_mirror
 from tests.images.standin.server import Server
 
@@ -21,14 +23,17 @@ __all__ = ["Standin", "host_debian_mirror", "start"]
 class Standin:
     """A running stand-in; leave the `with` block, or call `stop()`, to end it."""
 
-    def __init__(self, server: Server) -> None:
-        self._server = server
-        archive = server.archive
+    def __init__(self, archive: Archive, workdir: Path) -> None:
+        self._server = server = Server(archive)
+        #: The certificate that vouches for the Docker repository: no public CA knows it.
+        self.ca = workdir / "tls.pem"
+        self._tls_server = Server(archive, _tls(self.ca))
         #: Base URL of the Ubuntu archive, and the binary keyring that its suites verify by.
         self.url = f"{server.address}/ubuntu"
         self.keyring: Path = archive.keyring
-        #: Base URL of the Docker repository; its armored key is served at `/gpg` below it.
-        self.docker_url = f"{server.address}/docker"
+        #: Base URL of the Docker repository, over TLS as Docker's own is; its armored key is
+        #: served at `/gpg` below it.
+        self.docker_url = f"{self._tls_server.address}/docker"
         self.docker_key: Path = archive.docker_key
         self.docker_fingerprint: str = archive.docker_fingerprint
         #: Where package files are kept, for later runs too.
@@ -36,11 +41,13 @@ class Standin:
 
     @property
     def requests(self) -> list[str]:
-        """Paths that were asked for, in order of arrival."""
-        return self._server.requests
+        """Paths that were asked for: of the archive, then of the Docker repository."""
+        return self._server.requests + self._tls_server.requests
 
     def stop(self) -> None:
         self._server.stop()
+        self._tls_server.stop()
+        self._server.archive.in_use.close()
 
     def __enter__(self) -> Standin:
         return self
@@ -54,6 +61,20 @@ class Standin:
         self.stop()
 
 
+def _tls(certificate: Path) -> ssl.SSLContext:
+    """A server's context with a new self-signed certificate for 127.0.0.1."""
+    key = certificate.with_suffix(".key")
+    run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30",
+         "-subj", "/CN=imagebuild stand-in", "-addext", "subjectAltName=IP:127.0.0.1",
+         "-keyout", key, "-out", certificate]
+    )  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    key.unlink()
+    return context
+
+
 def start(workdir: Path, release: str = "jammy") -> Standin:
     """Make or re-use the archive of an Ubuntu release below `workdir`, and serve it.
 
@@ -61,4 +82,4 @@ def start(workdir: Path, release: str = "jammy") -> Standin:
     when that mirror cannot be reached.
     """
     workdir.mkdir(parents=True, exist_ok=True)
-    return Standin(Server(obtain(workdir.resolve(), release)))
+    return Standin(obtain(workdir.resolve(), release), workdir.resolve())

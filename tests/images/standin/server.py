@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import io
 import re
+import ssl
 import threading
 import urllib.parse
 from collections import defaultdict
@@ -19,12 +20,17 @@ _POOL = re.compile(r"ubuntu/pool/(debian|debian-security)/(.+)")
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """HTTP on a free loopback port, in threads of this process, until `stop()`."""
+    """HTTP(S) on a free loopback port, in threads of this process, until `stop()`."""
 
     daemon_threads = True
 
-    def __init__(self, archive: Archive) -> None:
+    def __init__(self, archive: Archive, tls: ssl.SSLContext | None = None) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
+        self.scheme = "https" if tls else "http"
+        if tls:
+            self.socket = tls.wrap_socket(
+                self.socket, server_side=True, do_handshake_on_connect=False
+            )
         self.archive = archive
         self.requests: list[str] = []
         self._guard = threading.Lock()
@@ -34,13 +40,12 @@ class Server(http.server.ThreadingHTTPServer):
 
     @property
     def address(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
+        return f"{self.scheme}://127.0.0.1:{self.server_address[1]}"
 
     def stop(self) -> None:
         self.shutdown()
         self.server_close()
         self._thread.join()
-        self.archive.in_use.close()
 
     def locate(self, url_path: str) -> Path | None:
         """The file behind a request, fetched from the Debian mirror when it must be."""

@@ -1,0 +1,254 @@
+"""The two production builds that the image tests look at, and their boots.
+
+Each is made once a session, the way its user would: `debian bookworm` from the source
+tree; `ubuntu jammy` from an installed wheel, by an unprivileged user with sudo, against
+the stand-in archive. Both run at the same time, in the background of the other tests.
+
+What the jammy build proves is our composition under Ubuntu's names and layout, not
+Ubuntu's packages: those of the stand-in are Debian's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from imagebuild.host.run import network_env, run
+from imagebuild.verify.boot import BootResult, boot
+from tests.images import standin
+from tests.images.fs import ImageFs
+
+REPO = Path(__file__).resolve().parents[2]
+#: Values that must be in no output: planted in the environment of the jammy build.
+CANARIES = ("canary-proxy-Zq7", "canary-index-Zq8")
+BUILDER_UID = 20000
+
+# What makes the process a user with sudo, in a private view of /etc: the host's own
+# accounts and sudo rules stay as they are.
+_AS_BUILDER = """
+set -eu
+mount -t overlay overlay -o "lowerdir=/etc,upperdir=$1/etc-up,workdir=$1/etc-work" /etc
+echo "builder:x:$2:$2::$1/home:/bin/sh" >> /etc/passwd
+echo "builder:x:$2:" >> /etc/group
+echo 'builder:*:20000:0:99999:7:::' >> /etc/shadow
+mkdir -p /etc/sudoers.d
+echo 'builder ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/imagebuild-test
+chmod 0440 /etc/sudoers.d/imagebuild-test
+cd "$1/home"
+directory=$1; uid=$2; shift 2
+exec setpriv --reuid "$uid" --regid "$uid" --clear-groups \
+    env HOME="$directory/home" USER=builder LOGNAME=builder "$@"
+"""
+
+
+@dataclass(frozen=True)
+class Built:
+    """A finished build: what it printed, its artifact, its disk as a raw file."""
+
+    name: str
+    stderr: str
+    seconds: float
+    artifact: Path
+    images_dir: Path
+    cache: Path
+    manifest: Mapping[str, Any]
+    fs: ImageFs
+
+    @property
+    def qcow2(self) -> Path:
+        return next(self.artifact.glob("*.qcow2"))
+
+
+def installed_wheel(directory: Path) -> Path:
+    """Build the project's wheel, install it in a venv of its own, return its command."""
+    wheels = directory / "wheels"
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
+    env = dict(os.environ)
+    subprocess.run([*pip, "wheel", "--no-deps", "-w", wheels, REPO], check=True, env=env)
+    wheel = next(wheels.glob("imagebuild-*.whl"))
+    python = "/usr/bin/python3" if Path("/usr/bin/python3").exists() else sys.executable
+    subprocess.run([python, "-m", "venv", directory / "venv"], check=True)
+    subprocess.run(
+        [directory / "venv/bin/pip", "--disable-pip-version-check", "-q", "install", wheel],
+        check=True,
+        env=env,
+    )
+    return directory / "venv/bin/imagebuild"
+
+
+def as_builder(directory: Path, argv: list[str], env: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Start a command as an unprivileged user with sudo and a home below `directory`.
+
+    When the tests themselves run unprivileged, that user is the one.
+    """
+    log = (directory / "build.out").open("wb")
+    if os.geteuid() != 0:
+        whole = {**os.environ, **env, "HOME": str(directory / "home")}
+        return subprocess.Popen(argv, env=whole, stdout=log, stderr=log, cwd=directory / "home")
+    for name in ("etc-up", "etc-work"):
+        (directory / name).mkdir(exist_ok=True)
+    shell = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _AS_BUILDER]
+    shell += ["sh", str(directory), str(BUILDER_UID), *argv]
+    whole = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", **env}
+    return subprocess.Popen(shell, env=whole, stdout=log, stderr=log)
+
+
+class Session:
+    """Starts the builds and boots in the background; asks for one wait for it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._pool = ThreadPoolExecutor(max_workers=6)
+        self._futures: dict[str, Future[Any]] = {}
+        self.standin: standin.Standin | None = None
+
+    def start(self) -> None:
+        """Start everything that the image tests will ask for."""
+        self._submit("bookworm", self._build_bookworm)
+        self._submit("jammy", self._build_jammy)
+        self._submit("boot-bookworm", lambda: self._boot("bookworm", "bios"))
+        self._submit("boot-jammy", lambda: self._boot("jammy", "uefi"))
+
+    def _submit(self, name: str, work: Any) -> None:  # noqa: ANN401 - any callable
+        self._futures[name] = self._pool.submit(work)
+
+    def build(self, name: str) -> Built:
+        """The build of that name; raises what it raised."""
+        built: Built = self._futures[name].result()
+        return built
+
+    def booted(self, name: str) -> BootResult:
+        """The boot of that build's image."""
+        result: BootResult = self._futures[f"boot-{name}"].result()
+        return result
+
+    def close(self) -> None:
+        """Wait for what runs, stop the stand-in, remove all files (some are root's)."""
+        self._pool.shutdown(cancel_futures=True)
+        if self.standin:
+            self.standin.stop()
+        sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
+        run([*sudo, "rm", "-rf", self.directory], check=False)
+
+    def _boot(self, name: str, firmware: str) -> BootResult:
+        from tests.images.questions import COMMANDS, USER_DATA
+
+        built = self.build(name)
+        return boot(
+            built.qcow2,
+            self.directory / f"boot-{name}",
+            firmware=firmware,
+            user_data=USER_DATA,
+            commands=COMMANDS,
+            timeout=1500,
+        )
+
+    def _build_bookworm(self) -> Built:
+        home = self.directory / "bookworm"
+        home.mkdir()
+        main, security = standin.host_debian_mirror()
+        env = {**os.environ, "HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")}
+        argv = [
+            sys.executable, "-m", "imagebuild", "build", "debian", "bookworm",
+            "--mirror", main, "--set", f"mirror.security.url={security}",
+            "-o", str(home / "placed/guest.raw"),
+        ]  # fmt: skip
+        started = time.monotonic()
+        log = (home / "build.out").open("wb")
+        process = subprocess.Popen(argv, env=env, stdout=log, stderr=log, cwd=home)
+        return self._finish("bookworm", process, home, home / "cache/imagebuild", started)
+
+    def _build_jammy(self) -> Built:
+        directory = self.directory / "jammy"
+        home = directory / "home"
+        home.mkdir(parents=True)
+        self.standin = standin.start(self.directory / "standin")
+        command = installed_wheel(directory)
+        options = standin_options(self.standin) + own_things(directory)
+        if os.geteuid() == 0:
+            os.chown(home, BUILDER_UID, BUILDER_UID)
+        port = self.standin.url.split(":")[2].split("/")[0]
+        # The docker repository's certificate is known to the environment's bundle alone.
+        bundle = directory / "bundle.pem"
+        known = Path("/etc/ssl/certs/ca-certificates.crt").read_text()
+        bundle.write_text(known + self.standin.ca.read_text())
+        bundles = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT")
+        env = network_env() | dict.fromkeys(bundles, str(bundle))
+        env |= {
+            # Names a proxy that is never asked, and an index that has nothing.
+            "http_proxy": f"http://someone:{CANARIES[0]}@127.0.0.1:9",
+            "no_proxy": "127.0.0.1",
+            "PIP_EXTRA_INDEX_URL": f"http://someone:{CANARIES[1]}@127.0.0.1:{port}/simple",
+        }
+        argv = [str(command), "build", "ubuntu", "jammy", *options]
+        started = time.monotonic()
+        process = as_builder(directory, argv, env)
+        return self._finish("jammy", process, home, home / ".cache/imagebuild", started)
+
+    def _finish(
+        self, name: str, process: subprocess.Popen[bytes], home: Path, cache: Path, started: float
+    ) -> Built:
+        status = process.wait()
+        out = home / "build.out"
+        stderr = (out if out.exists() else home.parent / "build.out").read_text()
+        assert status == 0, f"the {name} build ended with status {status}:\n{stderr[-4000:]}"
+        images = home / "images"
+        link = next(p for p in images.iterdir() if p.is_symlink())
+        artifact = link.resolve()
+        raw = self.directory / f"{name}.raw"
+        qcow2 = next(artifact.glob("*.qcow2"))
+        run(["qemu-img", "convert", "-O", "raw", qcow2, raw])
+        return Built(
+            name=name,
+            stderr=stderr,
+            seconds=time.monotonic() - started,
+            artifact=artifact,
+            images_dir=images,
+            cache=cache,
+            manifest=json.loads((artifact / "manifest.json").read_text()),
+            fs=ImageFs(raw),
+        )
+
+
+def standin_options(archive: standin.Standin) -> list[str]:
+    """What a profile must say to be built from the stand-in: mirror, keyring, docker's
+    repository and key, the Python that its packages bring.
+    """
+    return [
+        "--mirror", archive.url,
+        "--keyring", str(archive.keyring),
+        "--set", f"docker.repository.url={archive.docker_url}",
+        "--set", f"docker.repository.key={archive.docker_key}",
+        "--set", f"docker.repository.fingerprint={archive.docker_fingerprint}",
+        "--set", "python=3.11",
+    ]  # fmt: skip
+
+
+def own_things(directory: Path) -> list[str]:
+    """What a site adds: elements for both stages, a package, a CA, time servers."""
+    elements = directory / "elements"
+    for name, stage in (("site-base", "install.d"), ("site-agent", "post-install.d")):
+        hook = elements / name / stage / "60-site"
+        hook.parent.mkdir(parents=True)
+        hook.write_text(f"#!/bin/bash\nset -eu -o pipefail\necho {name} > /etc/{name}\n")
+        hook.chmod(0o755)
+    ca = directory / "site-ca.pem"
+    run(
+        ["openssl", "req", "-x509", "-newkey", "ed25519", "-nodes", "-days", "30",
+         "-subj", "/CN=imagebuild test site CA", "-keyout", "/dev/null", "-out", ca]
+    )  # fmt: skip
+    return [
+        "--elements-path", str(elements),
+        "--element", "site-base", "--element", "agent:site-agent",
+        "--package", "less",
+        "--set", f"ca_certificates=[{ca}]",
+        "--set", "time.servers=[ntp.site.example]",
+    ]  # fmt: skip

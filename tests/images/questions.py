@@ -1,0 +1,38 @@
+"""What the booted guests are asked, and the user data they get."""
+
+from __future__ import annotations
+
+import base64
+
+#: What Trove passes: cloud-init writes it as the guest user, before the agent starts.
+#: It has no datastore, so the agent starts, says so, and is started again.
+_GUEST_INFO = "[DEFAULT]\nguest_id=00000000-0000-4000-8000-000000000001\n"
+USER_DATA = f"""#cloud-config
+write_files:
+- path: /etc/trove/conf.d/guest_info.conf
+  encoding: b64
+  owner: ubuntu:root
+  permissions: '0644'
+  content: {base64.b64encode(_GUEST_INFO.encode()).decode()}
+"""
+
+COMMANDS = {
+    "root-size": "df -B1 --output=size / | tail -1",
+    "injected": "stat -c '%U:%G %a' /etc/trove/conf.d/guest_info.conf",
+    "docker": "docker info --format '{{.ServerVersion}} {{.Driver}}'",
+    "docker-as-user": "sudo -u ubuntu docker ps -q",
+    "sudo": "sudo -u ubuntu sudo -n id -u",
+    "user": "id -u ubuntu; getent passwd 1001 | wc -l; getent passwd | awk -F: '$3 >= 1000 && $3 < 60000 {print $1}'",  # noqa: E501
+    "forward": "cat /proc/sys/net/ipv4/ip_forward",
+    "time": "systemctl is-active chrony.service",
+    "own-name": "getent hosts $(hostname)",
+    "host-keys": "ls /etc/ssh/ssh_host_*_key | wc -l; sshd -T | grep -i '^passwordauthentication'",
+    "machine-id": "cat /etc/machine-id",
+    "hostnic": "curl -sS --max-time 100 --unix-socket /run/docker/plugins/docker-hostnic.sock http://localhost/Plugin.Activate",
+    # Under emulation the agent takes a while to load.
+    "agent": "for _ in $(seq 80); do journalctl --no-pager -o cat -u guest-agent.service > /run/agent; grep -q 'datastore manager' /run/agent && break; sleep 2; done; cat /run/agent",  # noqa: E501
+    "agent-imports": "sudo -u ubuntu /opt/guest-agent-venv/bin/python -c 'import trove.guestagent.api, trove.guestagent.datastore.manager, trove.guestagent.datastore.mysql.manager, trove.guestagent.datastore.postgres.manager; print(\"imported\")'",  # noqa: E501
+    "content": "cat /etc/imagebuild/content.json",
+    "mounts": "findmnt -n -o SOURCE,FSTYPE /",
+    "firmware": "[ -d /sys/firmware/efi ] && echo uefi || echo bios",
+}

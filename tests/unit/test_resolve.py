@@ -1,0 +1,298 @@
+"""Profile → Inputs: what is refused, and what asks the network."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from imagebuild import resolve as resolve_
+from imagebuild.archive import Suite
+from imagebuild.config.load import load_profile
+from imagebuild.config.merge import Override, parse_set
+from imagebuild.config.profile import Profile
+from imagebuild.digest import of_bytes, of_file
+from imagebuild.errors import ConfigError, TemporaryError
+from imagebuild.host.run import NETWORK_ENV
+from imagebuild.inputs import Archive, Inputs
+from imagebuild.resolve import resolve
+from tests.unit.test_archive import DATE, Signing, closed_port, serve, two_signings
+
+PEM = "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n"
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in (*NETWORK_ENV, "SOURCE_DATE_EPOCH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object) -> NoReturn:
+        raise AssertionError(f"the network was asked: {args}")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+@pytest.fixture(scope="module")
+def signings() -> Iterator[tuple[Signing, Signing]]:
+    with two_signings() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def mirror(signings: tuple[Signing, Signing]) -> Iterator[str]:
+    ours, other = signings
+    signed = (200, ours.in_release)
+    with serve(
+        {
+            "/debian/dists/bookworm/InRelease": signed,
+            "/debian/dists/bookworm-updates/InRelease": signed,
+            "/docker/dists/bookworm/InRelease": (200, other.in_release),
+            "/docker/gpg": (200, other.armored),
+        }
+    ) as url:
+        yield url
+
+
+@pytest.fixture
+def keyring(tmp_path: Path, signings: tuple[Signing, Signing]) -> Path:
+    path = tmp_path / "site.gpg"
+    path.write_bytes(signings[0].public)
+    return path
+
+
+def profile_of(*sets: str, name: str = "debian-bookworm") -> Profile:
+    return load_profile(name, [parse_set(text) for text in sets]).profile
+
+
+def site_profile(mirror: str, keyring: Path, *sets: str) -> Profile:
+    """debian-bookworm from one archive on loopback."""
+    return profile_of(
+        f"mirror.url={mirror}/debian", f"mirror.keyring={keyring}", "mirror.security=null", *sets
+    )
+
+
+def with_docker_ce(mirror: str, keyring: Path, fingerprint: str, key: str) -> Profile:
+    repository = {
+        "url": f"{mirror}/docker",
+        "suite": "bookworm",
+        "components": ["stable"],
+        "key": key,
+        "fingerprint": fingerprint,
+    }
+    sets = (f"mirror.url={mirror}/debian", f"mirror.keyring={keyring}", "mirror.security=null")
+    overrides = [
+        *(parse_set(text) for text in sets),
+        Override("docker.source", "docker-ce", "test"),
+        Override("docker.repository", repository, "test"),
+    ]
+    return load_profile("debian-bookworm", overrides).profile
+
+
+def offline(profile: Profile, tmp_path: Path) -> Inputs:
+    return resolve(profile, workdir=tmp_path / "work", offline=True)
+
+
+def test_everything_is_resolved(
+    mirror: str, keyring: Path, signings: tuple[Signing, Signing], tmp_path: Path
+) -> None:
+    ours, other = signings
+    profile = with_docker_ce(mirror, keyring, other.fingerprint, f"{mirror}/docker/gpg")
+    inputs = resolve(profile, workdir=tmp_path / "work")
+    assert inputs.unresolved == ()
+    digest = of_bytes(ours.in_release)
+    assert inputs.archives == (
+        Archive(
+            "archive", f"{mirror}/debian",
+            (Suite("bookworm", digest, DATE), Suite("bookworm-updates", digest, DATE)),
+            ("main",), keyring, of_file(keyring),
+        ),
+        Archive(
+            "docker", f"{mirror}/docker",
+            (Suite("bookworm", of_bytes(other.in_release), DATE),),
+            ("stable",), Path("-"), of_bytes(other.armored),
+        ),
+    )  # fmt: skip
+    assert inputs.docker_key is not None
+    assert inputs.docker_key.data == other.armored
+    assert inputs.epoch == DATE
+    assert inputs.agent.resolved
+    assert "trove-docker" in {e.name for e in inputs.elements["base"]}
+    assert "debootstrap" in {e.name for e in inputs.elements["base"]}
+    assert "trove-guest-agent" in {e.name for e in inputs.elements["agent"]}
+
+
+def test_source_date_epoch_wins(
+    mirror: str, keyring: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1234567890")
+    assert resolve(site_profile(mirror, keyring), workdir=tmp_path).epoch == 1234567890
+
+
+def test_mirror_that_is_not_there(keyring: Path, tmp_path: Path) -> None:
+    with pytest.raises(TemporaryError, match="cannot reach the package mirror"):
+        resolve(site_profile(closed_port(), keyring), workdir=tmp_path)
+
+
+@pytest.mark.parametrize("fingerprint_of", ["archive", "nobody"])
+def test_wrong_docker_key(
+    mirror: str,
+    keyring: Path,
+    signings: tuple[Signing, Signing],
+    tmp_path: Path,
+    fingerprint_of: str,
+) -> None:
+    ours, other = signings
+    pinned = ours.fingerprint if fingerprint_of == "archive" else "A" * 40
+    profile = with_docker_ce(mirror, keyring, pinned, f"{mirror}/docker/gpg")
+    with pytest.raises(ConfigError) as caught:
+        resolve(profile, workdir=tmp_path)
+    assert caught.value.what == "docker's repository key is not the one that the profile pins"
+    assert caught.value.where == f"{mirror}/docker/gpg"
+    assert caught.value.detail == f"pinned {pinned}\nfound  {other.fingerprint}"
+
+
+def test_docker_key_with_a_stowaway(
+    mirror: str, keyring: Path, signings: tuple[Signing, Signing], tmp_path: Path
+) -> None:
+    """A second key in the file would be trusted by the guest's apt as well."""
+    ours, other = signings
+    path = tmp_path / "docker.gpg"
+    path.write_bytes(other.public + ours.public)
+    profile = with_docker_ce(mirror, keyring, other.fingerprint, str(path))
+    with pytest.raises(ConfigError, match="not the one that the profile pins"):
+        resolve(profile, workdir=tmp_path)
+
+
+def test_docker_key_that_is_not_there(mirror: str, keyring: Path, tmp_path: Path) -> None:
+    profile = with_docker_ce(mirror, keyring, "A" * 40, str(tmp_path / "none.asc"))
+    with pytest.raises(ConfigError) as caught:
+        resolve(profile, workdir=tmp_path)
+    assert caught.value.what == "cannot read docker's repository key"
+    assert caught.value.where == str(tmp_path / "none.asc")
+
+
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("debian-bookworm", "mirror.url"),
+        ("debian-bookworm", "mirror.security.url"),
+        ("ubuntu-jammy", "docker.repository.url"),
+    ],
+)
+def test_credentials_in_a_url_are_refused(tmp_path: Path, name: str, key: str) -> None:
+    for userinfo in ("me:hunter2", "hunter2"):
+        profile = profile_of(f"{key}=http://{userinfo}@mirror.example/debian", name=name)
+        with pytest.raises(ConfigError) as caught:
+            resolve(profile, workdir=tmp_path)
+        assert caught.value.what == f"{key} carries a user name or password"
+        assert caught.value.where == "http://…@mirror.example/debian"
+        assert "hunter2" not in str(caught.value.to_json())
+
+
+def test_keyring_that_is_not_there(mirror: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve(site_profile(mirror, tmp_path / "none.gpg"), workdir=tmp_path)
+    assert caught.value.what == "the archive's keyring is not there"
+    assert caught.value.where == str(tmp_path / "none.gpg")
+
+
+@pytest.mark.usefixtures("no_network")
+def test_offline_asks_nothing_and_says_what_is_missing(tmp_path: Path) -> None:
+    inputs = offline(profile_of("mirror.keyring=/nowhere/debian.gpg"), tmp_path)
+    assert all(s.sha256 is None for a in inputs.archives for s in a.suites)
+    assert inputs.unresolved == (
+        "Release file of http://deb.debian.org/debian bookworm",
+        "Release file of http://deb.debian.org/debian bookworm-updates",
+        "Release file of http://deb.debian.org/debian-security bookworm-security",
+        "keyring /nowhere/debian.gpg",
+        "keyring /nowhere/debian.gpg",
+    )
+    assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.usefixtures("no_network")
+def test_offline_docker_key_and_agent(tmp_path: Path) -> None:
+    profile = profile_of("agent.source=git+https://git.example/trove@master", name="ubuntu-jammy")
+    inputs = offline(profile, tmp_path)
+    assert inputs.docker_key is None
+    assert "key of https://download.docker.com/linux/ubuntu" in inputs.unresolved
+    assert "Release file of https://download.docker.com/linux/ubuntu jammy" in inputs.unresolved
+    assert "guest agent git+https://git.example/trove@master" in inputs.unresolved
+
+
+def test_network_variables_by_name_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "http://me:hunter2@proxy.example")
+    monkeypatch.setenv("NO_PROXY", "localhost")
+    monkeypatch.setenv("OTHER", "x")
+    inputs = offline(profile_of(), tmp_path)
+    assert inputs.network_variables == ("NO_PROXY", "https_proxy")
+    assert "hunter2" not in repr(inputs)
+
+
+def certificates(tmp_path: Path, *texts: str) -> Inputs:
+    paths = []
+    for number, text in enumerate(texts):
+        path = tmp_path / f"{number}.pem"
+        path.write_text(text)
+        paths.append(str(path))
+    override = Override("ca_certificates", paths, "test")
+    return offline(load_profile("debian-bookworm", [override]).profile, tmp_path)
+
+
+def test_each_certificate_becomes_a_file(tmp_path: Path) -> None:
+    one, two, three = (PEM.format(x) for x in ("AAAA\nBBBB", "CCCC", "DDDD"))
+    found = certificates(tmp_path, f"subject=CN=x\n{one}\nissuer\n{two}", three).certificates
+    assert [(c.name, c.pem.decode()) for c in found] == [
+        ("site-0-0.crt", one),
+        ("site-0-1.crt", two),
+        ("site-1-0.crt", three),
+    ]
+    assert [c.sha256 for c in found] == [of_bytes(c.pem) for c in found]
+
+
+@pytest.mark.parametrize("kind", ["PRIVATE KEY", "RSA PRIVATE KEY", "ENCRYPTED PRIVATE KEY"])
+def test_private_key_among_certificates(tmp_path: Path, kind: str) -> None:
+    key = f"-----BEGIN {kind}-----\nc2VjcmV0\n-----END {kind}-----\n"
+    with pytest.raises(ConfigError) as caught:
+        certificates(tmp_path, PEM.format("AAAA") + key)
+    assert caught.value.what == "a file of ca_certificates holds a private key"
+    assert caught.value.where == str(tmp_path / "0.pem")
+    assert "c2VjcmV0" not in str(caught.value.to_json())
+
+
+def test_no_certificate(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="this is no PEM certificate"):
+        certificates(tmp_path, "nothing")
+    profile = profile_of(f"ca_certificates=[{tmp_path}/none.pem]")
+    with pytest.raises(ConfigError, match="cannot read a CA certificate"):
+        offline(profile, tmp_path)
+
+
+def test_own_elements_join(tmp_path: Path) -> None:
+    (tmp_path / "elements/site-tuning").mkdir(parents=True)
+    profile = profile_of(f"elements.path=[{tmp_path}/elements]", "elements.agent=[site-tuning]")
+    inputs = offline(profile, tmp_path)
+    assert inputs.element_paths[0] == tmp_path / "elements"
+    assert inputs.agent_elements[-1] == "site-tuning"
+    assert "site-tuning" in {e.name for e in inputs.elements["agent"]}
+    assert "site-tuning" not in {e.name for e in inputs.elements["base"]}
+
+
+def test_versions_of_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, text in (("mke2fs", "mke2fs 1.47.0 (5-Feb-2023)"), ("qemu-img", "no number")):
+        tool = tmp_path / name
+        tool.write_text(f"#!/bin/sh\necho '{text}' >&2\n")
+        tool.chmod(0o755)
+    monkeypatch.setattr("imagebuild.host.run.PATH", str(tmp_path))
+    versions = resolve_.tool_versions()
+    assert (versions["mke2fs"], versions["qemu-img"]) == ("1.47.0", "unknown")
+    assert (versions["mmdebstrap"], versions["mtools"]) == ("absent", "absent")
