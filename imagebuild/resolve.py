@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -181,8 +180,8 @@ def _snapshot_url(profile: Profile, key: str, url: str, template: str | None) ->
 def _suites(url: str, names: tuple[str, ...], keyring: Path, offline: bool) -> tuple[Suite, ...]:
     if offline:
         return tuple(Suite(n) for n in names)
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        return tuple(pool.map(lambda n: archive.read_suite(url, n, keyring), names))
+    # One after the other: a thread that waits for a mirror would not hear ^C.
+    return tuple(archive.read_suite(url, n, keyring) for n in names)
 
 
 def _docker(profile: Profile, *, offline: bool) -> tuple[tuple[Archive, ...], DockerKey | None]:

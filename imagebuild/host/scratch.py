@@ -9,12 +9,12 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from imagebuild.errors import PreflightError, TemporaryError
+from imagebuild.host.namespace import remove_tree
 
 
 @contextmanager
@@ -77,7 +77,7 @@ def sweep(root: Path) -> list[Path]:
         lock_file = root / f"{path.name}.lock"
         try:
             with lock(lock_file, wait=False):
-                shutil.rmtree(path)
+                remove_tree(path)
                 lock_file.unlink(missing_ok=True)
                 removed.append(path)
         except TemporaryError:

@@ -26,6 +26,7 @@ from typing import Any
 
 from imagebuild import events
 from imagebuild.errors import BuildError, ImagebuildError, PreflightError, from_json
+from imagebuild.host import namespace
 from imagebuild.host.run import base_env, need, spawn
 
 # `-I` keeps the caller's directory and PYTHON* variables out; the package's own place is
@@ -157,6 +158,7 @@ def serve() -> None:
     """The worker's main loop; never returns."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C reaches the tool, which then closes our stdin
     os.umask(0o022)
+    namespace.private_dev()
     lock = threading.Lock()
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a stray print must not look like an answer

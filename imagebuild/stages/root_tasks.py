@@ -7,13 +7,13 @@ belong to the user's own cache; the worker chowns what the user must be able to 
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from imagebuild.events import Emit
 from imagebuild.host import scratch
+from imagebuild.host.namespace import remove_tree
 from imagebuild.stages import trees, wheelbuild
 
 
@@ -84,7 +84,7 @@ def make_disk(
 def remove(*, emit: Emit, paths: Sequence[str]) -> dict[str, Any]:  # noqa: ARG001
     """Remove trees of root's, given by absolute path, from store or scratch."""
     for path in paths:
-        shutil.rmtree(path, ignore_errors=True)
+        remove_tree(Path(path))
     return {}
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 from imagebuild import dib
 from imagebuild.errors import BuildError
 from imagebuild.events import Emit
+from imagebuild.host.namespace import remove_tree
 from imagebuild.host.run import base_env
 
 
@@ -48,7 +48,7 @@ def compose(
     hooks = dib.run(stage, fill(argv, paths), env, elements, emit, deadline)
     if not (tree / "etc/os-release").exists():
         raise BuildError("diskimage-builder ended well but left no tree", where=str(tree))
-    shutil.rmtree(work)
+    remove_tree(work)
     filled = dict(content) if content else {}
     if content is not None:
         filled |= package_lists(tree)
@@ -136,5 +136,5 @@ def _seal(
     tree.rename(whole / "tree")
     entry.parent.mkdir(parents=True, exist_ok=True)
     if entry.exists():
-        shutil.rmtree(entry)
+        remove_tree(entry)
     whole.rename(entry)

@@ -13,6 +13,7 @@ from typing import Any
 
 from imagebuild.errors import BuildError
 from imagebuild.events import Emit, StepFinished, StepStarted
+from imagebuild.host.namespace import remove_tree
 from imagebuild.host.run import base_env, run
 
 #: What a C extension needs beside the interpreter.
@@ -61,11 +62,9 @@ class _throw_away:  # noqa: N801 - reads as a verb where it is used
 
     def __init__(self, tree: Path, place: Path) -> None:
         self._tree, self._place = tree, place
-        self._mounted: list[Path] = []
 
     def _mount(self, *argv: str | Path, on: Path) -> None:
         run(["mount", *argv, on], what="cannot mount the throw-away copy of the base tree")
-        self._mounted.append(on)
 
     def __enter__(self) -> Path:
         for name in ("upper", "work", "root"):
@@ -82,9 +81,7 @@ class _throw_away:  # noqa: N801 - reads as a verb where it is used
         return root
 
     def __exit__(self, *_: object) -> None:
-        for path in reversed(self._mounted):
-            run(["umount", "-l", path], check=False)
-        shutil.rmtree(self._place, ignore_errors=True)
+        remove_tree(self._place)  # unmounts first
 
 
 def _install_compiler(root: Path, apt: Mapping[str, str]) -> None:
