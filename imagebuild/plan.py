@@ -171,6 +171,7 @@ def _base_inputs(inputs: Inputs) -> dict[str, Any]:
                 "components": list(a.components),
                 "keyring": a.keyring_sha256,
                 "suites": {s.name: s.sha256 for s in a.suites},
+                "snapshot": a.is_snapshot,
             }
             for a in inputs.archives
         ],

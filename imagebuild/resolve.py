@@ -111,9 +111,11 @@ def tool_versions() -> dict[str, str]:
 
 def _refuse_credentials(profile: Profile) -> None:
     # The guest's package sources carry the URL: a password in it would be in the image.
-    urls = {"mirror.url": profile.mirror_url()}
-    if profile.mirror.security:
-        urls["mirror.security.url"] = profile.mirror.security.url
+    mirror, security = profile.mirror, profile.mirror.security
+    urls = {"mirror.url": profile.mirror_url(), "mirror.snapshot_url": mirror.snapshot_url or ""}
+    if security:
+        urls["mirror.security.url"] = security.url
+        urls["mirror.security.snapshot_url"] = security.snapshot_url or ""
     if profile.docker.repository:
         urls["docker.repository.url"] = profile.docker.repository.url
     for key, url in urls.items():

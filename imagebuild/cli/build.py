@@ -34,25 +34,30 @@ class _Places:
 @click.argument("target", nargs=-1, metavar="OS RELEASE | PROFILE")
 @click.option(
     "-o", "--output", "outputs", multiple=True, metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False), show_envvar=True,
+    type=click.Path(path_type=Path, dir_okay=False), envvar="IMAGEBUILD_OUTPUT", show_envvar=True,
     help="Place the image here too; .qcow2 or .raw chooses the format (repeatable).",
 )  # fmt: skip
 @click.option(
     "--artifacts", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
-    show_envvar=True, help="Directory of the artifact, instead of IMAGES_DIR/NAME.",
+    envvar="IMAGEBUILD_ARTIFACTS", show_envvar=True,
+    help="Directory of the artifact, instead of IMAGES_DIR/NAME.",
 )  # fmt: skip
 @click.option(
     "--images-dir", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
-    default="~/images", show_default=True, show_envvar=True,
+    default="~/images", show_default=True, envvar="IMAGEBUILD_IMAGES_DIR", show_envvar=True,
     help="Directory that artifacts go to.",
 )  # fmt: skip
 @click.option(
     "--cache-dir", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
-    show_envvar=True, help="Trees, downloads and scratch space. [default: ~/.cache/imagebuild]",
+    envvar="IMAGEBUILD_CACHE_DIR", show_envvar=True,
+    help="Trees, downloads and scratch space. [default: ~/.cache/imagebuild]",
 )  # fmt: skip
-@click.option("--dry-run", is_flag=True, show_envvar=True, help="Print the plan, change nothing.")
 @click.option(
-    "--offline", is_flag=True, show_envvar=True,
+    "--dry-run", is_flag=True, envvar="IMAGEBUILD_DRY_RUN", show_envvar=True,
+    help="Print the plan, change nothing.",
+)  # fmt: skip
+@click.option(
+    "--offline", is_flag=True, envvar="IMAGEBUILD_OFFLINE", show_envvar=True,
     help="Ask nothing of the network; what it would have said is marked as not resolved.",
 )  # fmt: skip
 @json_option
@@ -97,11 +102,21 @@ def build(
 
 
 def _cache_dir(given: Path | None) -> Path:
-    if given:
-        return given.expanduser().absolute()
+    import re
+
     import platformdirs
 
-    return Path(platformdirs.user_cache_dir("imagebuild"))
+    from imagebuild.errors import UsageError
+
+    path = given.expanduser().absolute() if given else platformdirs.user_cache_path("imagebuild")
+    # diskimage-builder takes its paths apart at blanks and colons.
+    if re.search(r"[^\w./@+,=~-]", str(path)):
+        raise UsageError(
+            "the cache directory's path has a character that diskimage-builder cannot cope with",
+            where=str(path),
+            hint="choose a path of letters, digits and ./@+,=~-_ with --cache-dir",
+        )
+    return path
 
 
 def _with_formats(profile: Profile, files: Sequence[Path]) -> Profile:

@@ -38,11 +38,12 @@ PLAIN_STEP = 5.0
 
 def duration(seconds: float) -> str:
     """Seconds as people say them: 0.4 s, 12 s, 3 min 05 s."""
-    if seconds < 10:
+    if round(seconds, 1) < 10:
         return f"{seconds:.1f} s"
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    return f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    return f"{whole // 60} min {whole % 60:02d} s"
 
 
 class Renderer:

@@ -109,9 +109,7 @@ def test_show_json_has_profile_and_origins() -> None:
 
 
 def test_show_leaves_passwords_out() -> None:
-    result = run(
-        "show", "ubuntu", "jammy", "--origin", "--mirror", "http://me:s3cret@m.example/u"
-    )
+    result = run("show", "ubuntu", "jammy", "--origin", "--mirror", "http://me:s3cret@m.example/u")
     assert "s3cret" not in result.output
     assert "http://m.example/u" in result.stdout
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import stat
 from pathlib import Path
 
@@ -9,10 +10,16 @@ import pytest
 
 from imagebuild.archive import Suite
 from imagebuild.inputs import Archive, Inputs
+from imagebuild.stages import base
 from imagebuild.stages.base import deb822, secrets, write_inputs
 from tests.unit.test_plan import make_inputs
 
 PROXY = "http://me:hunter2@proxy.example:3128"
+
+
+@pytest.fixture(autouse=True)
+def _no_bundle_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "HOST_BUNDLES", ())
 
 
 @pytest.fixture
@@ -108,6 +115,28 @@ def test_ca_of_a_proxy(inputs: Inputs, tmp_path: Path) -> None:
     assert host[-1] == f'Acquire::https::CAInfo "{out}/apt/build-ca.pem";'
     assert target[-1] == 'Acquire::https::CAInfo "/etc/apt/imagebuild-build-ca.pem";'
     assert (out / "apt/build-ca.pem").read_text() == "CA\n"
+
+
+def test_the_host_s_own_bundle_when_none_is_named(
+    inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = tmp_path / "bundle.crt"
+    bundle.write_text("HOST\n")
+    monkeypatch.setattr(base, "HOST_BUNDLES", ("/none", str(bundle)))
+    write_inputs(inputs, tmp_path / "in", {})
+    assert (tmp_path / "in/apt/build-ca.pem").read_text() == "HOST\n"
+
+
+def test_a_snapshot_may_be_past_its_date(inputs: Inputs, tmp_path: Path) -> None:
+    """Its own archive says so in the guest; in the bootstrap, where no file can, all of apt."""
+    first, docker = inputs.archives
+    pinned = dataclasses.replace(first, is_snapshot=True)
+    host, target = apt_conf(dataclasses.replace(inputs, archives=(pinned, docker)), tmp_path / "in")
+    assert 'Acquire::Check-Valid-Until "false";' in host
+    assert 'Acquire::Check-Valid-Until "false";' not in target
+    line = "Check-Valid-Until: no\n"
+    assert line in (tmp_path / "in/apt/archive.sources").read_text()
+    assert line not in (tmp_path / "in/docker/docker.sources").read_text()
 
 
 def test_only_apt_s_settings_hold_secrets_and_only_the_owner_reads_them(

@@ -26,9 +26,7 @@ def read_back(iso: Path, name: str) -> bytes:
 
 @pytest.fixture
 def iso(tmp_path: Path) -> Path:
-    return boot.make_config_drive(
-        tmp_path / "config.iso", "#!/bin/sh\n\xe9cho\n", boot.probe({})
-    )
+    return boot.make_config_drive(tmp_path / "config.iso", "#!/bin/sh\n\xe9cho\n", boot.probe({}))
 
 
 def test_config_drive_is_labelled_and_holds_novas_files(iso: Path) -> None:
@@ -239,9 +237,7 @@ def test_a_machine_that_cannot_start_says_why(
 
 
 def test_late_console_is_in_the_message(tmp_path: Path) -> None:
-    (tmp_path / "console.log").write_bytes(
-        b"".join(b"\x1b[0mline %d\r\n" % n for n in range(100))
-    )
+    (tmp_path / "console.log").write_bytes(b"".join(b"\x1b[0mline %d\r\n" % n for n in range(100)))
     (tmp_path / "probe.jsonl").touch()
     with subprocess.Popen(["sleep", "60"]) as machine:
         watch = boot._Watch(machine, tmp_path, timeout=2)

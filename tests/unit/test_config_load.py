@@ -130,12 +130,8 @@ def test_debian_security_archive_shares_keyring_and_components() -> None:
 
 
 def test_mappings_merge_lists_and_scalars_replace(tmp_path: Path) -> None:
-    write(
-        tmp_path, "_parent.yaml", WHOLE + "packages: [vim, less]\ndisk: {size: 9G, label: a}\n"
-    )
-    child = write(
-        tmp_path, "child.yaml", "extends: _parent\npackages: [nano]\ndisk: {size: 6}\n"
-    )
+    write(tmp_path, "_parent.yaml", WHOLE + "packages: [vim, less]\ndisk: {size: 9G, label: a}\n")
+    child = write(tmp_path, "child.yaml", "extends: _parent\npackages: [nano]\ndisk: {size: 6}\n")
     profile = load(child)
     assert profile.packages == ("nano",)
     assert (profile.disk.size, profile.disk.label) == ("6G", "a")
@@ -192,10 +188,7 @@ def test_circle_of_extends(tmp_path: Path) -> None:
 
 
 def test_file_that_extends_itself(tmp_path: Path) -> None:
-    assert (
-        fail(write(tmp_path, "a.yaml", "extends: ./a.yaml\n")).what
-        == "extends goes in a circle"
-    )
+    assert fail(write(tmp_path, "a.yaml", "extends: ./a.yaml\n")).what == "extends goes in a circle"
 
 
 def test_unknown_parent(tmp_path: Path) -> None:
@@ -206,9 +199,7 @@ def test_unknown_parent(tmp_path: Path) -> None:
     assert error.hint == "did you mean 'ubuntu-jammy'?"
     missing = write(tmp_path, "b.yaml", "extends: ./nothing.yaml\n")
     assert fail(missing).where == f"{missing}:1"
-    assert (
-        "one profile is expected" in fail(write(tmp_path, "c.yaml", "extends: [a, b]\n")).what
-    )
+    assert "one profile is expected" in fail(write(tmp_path, "c.yaml", "extends: [a, b]\n")).what
 
 
 def test_another_mirror_in_a_child_has_no_ports_archive(tmp_path: Path) -> None:
@@ -333,8 +324,7 @@ def test_append_adds_once_and_to_a_default(tmp_path: Path) -> None:
     assert security is not None
     assert security.components == ("main",)
     assert (
-        "mirror.security.url: this key is missing"
-        in fail(path, "mirror.security.suites+=s").what
+        "mirror.security.url: this key is missing" in fail(path, "mirror.security.suites+=s").what
     )
     error = fail(path, "disk.size+=1G")
     assert (error.where, error.hint) == ("--set disk.size", "write = instead of +=")
@@ -343,9 +333,7 @@ def test_append_adds_once_and_to_a_default(tmp_path: Path) -> None:
 def test_overrides_are_not_changed_by_loading(tmp_path: Path) -> None:
     value = {"path": ["mine"]}
     override = Override("elements", value, "test")
-    load_profile(
-        str(write(tmp_path, "a.yaml", WHOLE)), [override, parse_set("elements.base=[x]")]
-    )
+    load_profile(str(write(tmp_path, "a.yaml", WHOLE)), [override, parse_set("elements.base=[x]")])
     assert value == {"path": ["mine"]}
 
 
@@ -495,9 +483,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_yaml_surprises_stay_text(tmp_path: Path) -> None:
-    path = write(
-        tmp_path, "a.yaml", WHOLE.replace("3.11", "3.10") + "agent: {series: 2025.1}\n"
-    )
+    path = write(tmp_path, "a.yaml", WHOLE.replace("3.11", "3.10") + "agent: {series: 2025.1}\n")
     profile = load(path)
     assert profile.python == "3.10"
     assert str(profile.agent.series) == "2025.1"

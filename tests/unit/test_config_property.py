@@ -28,9 +28,7 @@ scalars = (
     | st.integers()
     | st.floats()
     | st.text(max_size=20)
-    | st.sampled_from(
-        ["5G", "amd64", "jammy", "http://a.example/x", "/srv/x", "~", "~x/y", "\0"]
-    )
+    | st.sampled_from(["5G", "amd64", "jammy", "http://a.example/x", "/srv/x", "~", "~x/y", "\0"])
 )
 anything = st.recursive(
     scalars,
@@ -104,8 +102,7 @@ def test_any_text_behind_set(text: str) -> None:
 @given(
     keys=paths,
     sign=st.sampled_from(["=", "+="]),
-    value=st.text(max_size=40)
-    | anything.map(lambda v: yaml.safe_dump(v, default_flow_style=True)),
+    value=st.text(max_size=40) | anything.map(lambda v: yaml.safe_dump(v, default_flow_style=True)),
 )
 def test_any_value_for_a_known_key(keys: list[str], sign: str, value: str) -> None:
     outcome("ubuntu-jammy", (f"{'.'.join(keys)}{sign}{value}", "disk.label=x"))

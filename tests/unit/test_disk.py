@@ -224,9 +224,7 @@ def test_arm64_boots_by_efi_alone(tree: Path, tmp_path: Path) -> None:
         assert file.read(440) == bytes(440)
 
 
-def test_same_input_same_bytes(
-    built: tuple[Path, DiskReport], tree: Path, tmp_path: Path
-) -> None:
+def test_same_input_same_bytes(built: tuple[Path, DiskReport], tree: Path, tmp_path: Path) -> None:
     # FAT counts in steps of two seconds. Reading and a changed mode leave other access
     # and change times behind, which must not show.
     time.sleep(2.1)

@@ -28,16 +28,12 @@ def raw(tmp_path: Path) -> Path:
 
 
 def info(path: Path) -> dict[str, object]:
-    data: dict[str, object] = json.loads(
-        run(["qemu-img", "info", "--output=json", path]).stdout
-    )
+    data: dict[str, object] = json.loads(run(["qemu-img", "info", "--output=json", path]).stdout)
     return data
 
 
 @pytest.mark.parametrize("compression", list(Compression))
-def test_qcow2_holds_the_same_bytes(
-    raw: Path, tmp_path: Path, compression: Compression
-) -> None:
+def test_qcow2_holds_the_same_bytes(raw: Path, tmp_path: Path, compression: Compression) -> None:
     out = tmp_path / "disk.qcow2"
     convert(raw, out, Format.QCOW2, compression, threads=2)
     assert b"identical" in run(["qemu-img", "compare", "-f", "raw", raw, out]).stdout
@@ -89,9 +85,7 @@ def test_zlib_is_written_without_an_option_that_old_qemu_lacks() -> None:
     ]  # fmt: skip
 
 
-def test_zstd_needs_qemu_5_1(
-    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_zstd_needs_qemu_5_1(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bin_dir = tmp_path / "bin"
     bin_dir.mkdir()
     fake = bin_dir / "qemu-img"

@@ -115,8 +115,7 @@ def test_sfdisk_reads_the_same(disk: Path) -> None:
         (p["start"], p["size"], p["uuid"].lower(), p["type"].lower(), p["name"])
         for p in table["partitions"]
     ] == [
-        (p.first_lba, p.size // SECTOR, str(p.unique_guid), str(LINUX), p.name)
-        for p in PARTITIONS
+        (p.first_lba, p.size // SECTOR, str(p.unique_guid), str(LINUX), p.name) for p in PARTITIONS
     ]
 
 

@@ -177,6 +177,7 @@ CHANGES: list[tuple[str, Callable[[], Inputs], str | None]] = [
     ("docker's Release file", lambda: _archive(2, suites=(Suite("bookworm", "9" * 64),)), "base"),
     ("mirror's URL", lambda: _archive(0, url="http://other.example/debian"), "base"),
     ("components", lambda: _archive(0, components=("main", "contrib")), "base"),
+    ("a mirror taken for a snapshot", lambda: _archive(0, is_snapshot=True), "base"),
     ("keyring", lambda: _archive(0, keyring_sha256="9" * 64), "base"),
     ("docker's key", lambda: _archive(2, keyring_sha256="9" * 64), "base"),
     ("package", lambda: make_inputs("packages+=tmux"), "base"),

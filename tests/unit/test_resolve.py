@@ -185,16 +185,19 @@ def test_docker_key_that_is_not_there(mirror: str, keyring: Path, tmp_path: Path
     [
         ("debian-bookworm", "mirror.url"),
         ("debian-bookworm", "mirror.security.url"),
+        ("debian-bookworm", "mirror.snapshot_url"),
+        ("debian-bookworm", "mirror.security.snapshot_url"),
         ("ubuntu-jammy", "docker.repository.url"),
     ],
 )
 def test_credentials_in_a_url_are_refused(tmp_path: Path, name: str, key: str) -> None:
+    path = "{snapshot}" if "snapshot" in key else "debian"
     for userinfo in ("me:hunter2", "hunter2"):
-        profile = profile_of(f"{key}=http://{userinfo}@mirror.example/debian", name=name)
+        profile = profile_of(f"{key}=http://{userinfo}@mirror.example/{path}", name=name)
         with pytest.raises(ConfigError) as caught:
             resolve(profile, workdir=tmp_path)
         assert caught.value.what == f"{key} carries a user name or password"
-        assert caught.value.where == "http://…@mirror.example/debian"
+        assert caught.value.where == f"http://…@mirror.example/{path}"
         assert "hunter2" not in str(caught.value.to_json())
 
 
@@ -217,6 +220,28 @@ def test_offline_asks_nothing_and_says_what_is_missing(tmp_path: Path) -> None:
         "keyring /nowhere/debian.gpg",
     )
     assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.usefixtures("no_network")
+def test_snapshot(tmp_path: Path) -> None:
+    """A pinned time chooses the archives' snapshots, and needs to know where they are."""
+    sets = [
+        "mirror.snapshot=20250101T000000Z",
+        "mirror.snapshot_url=http://snap.example/a/{snapshot}",
+        "mirror.security.snapshot_url=http://snap.example/s/{snapshot}/",
+    ]
+    archives = offline(profile_of(*sets), tmp_path).archives
+    assert [(a.url, a.is_snapshot) for a in archives] == [
+        ("http://snap.example/a/20250101T000000Z", True),
+        ("http://snap.example/s/20250101T000000Z/", True),
+    ]
+    assert not any(a.is_snapshot for a in offline(profile_of(*sets[1:]), tmp_path).archives)
+    for left_out, key in ((1, "mirror.snapshot_url"), (2, "mirror.security.snapshot_url")):
+        others = [s for n, s in enumerate(sets) if n != left_out]
+        profile = profile_of(*others, f"{key}=null")
+        with pytest.raises(ConfigError, match="not where the snapshots") as caught:
+            offline(profile, tmp_path)
+        assert caught.value.where == key
 
 
 @pytest.mark.usefixtures("no_network")

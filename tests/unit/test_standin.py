@@ -88,9 +88,7 @@ def test_suites_verify_by_the_archive_key_alone(
     assert "\nComponents: main restricted universe multiverse\n" in text
 
 
-def test_docker_repository_verifies_by_its_own_key_alone(
-    standin: Standin, tmp_path: Path
-) -> None:
+def test_docker_repository_verifies_by_its_own_key_alone(standin: Standin, tmp_path: Path) -> None:
     url = f"{standin.docker_url}/dists/jammy"
     assert is_signed_by(url, dearmored(standin.docker_key, tmp_path), tmp_path)
     assert not is_signed_by(url, standin.keyring, tmp_path)
@@ -122,9 +120,7 @@ def test_packed_indices_have_the_same_content(standin: Standin) -> None:
     assert gzip.decompress(get(f"{url}.gz")) == plain == lzma.decompress(get(f"{url}.xz"))
 
 
-def test_ubuntu_names_are_there_with_files_that_match(
-    standin: Standin, packages: Stanzas
-) -> None:
+def test_ubuntu_names_are_there_with_files_that_match(standin: Standin, packages: Stanzas) -> None:
     assert "\nDepends: linux-image-cloud-amd64\n" in packages["linux-image-virtual"]
     assert "\nDepends: linux-image-cloud-amd64\n" in packages["linux-image-generic"]
     assert "\nPriority: required\n" in packages["ubuntu-keyring"]
@@ -170,9 +166,7 @@ def test_docker_ce_conflicts_with_nothing_of_its_own(standin: Standin, tmp_path:
     packages = index(f"{standin.docker_url}/dists/jammy/stable/binary-amd64")
     assert set(packages) == {"docker-ce", "docker-ce-cli", "containerd.io"}
     file = tmp_path / "docker.deb"
-    file.write_bytes(
-        get(f"{standin.docker_url}/{deb.parse(packages['docker-ce'])['Filename']}")
-    )
+    file.write_bytes(get(f"{standin.docker_url}/{deb.parse(packages['docker-ce'])['Filename']}"))
     fields = deb.parse(run([need("dpkg-deb", "dpkg"), "-f", file]).stdout.decode())
     assert fields["Package"] == "docker-ce"
     assert not {"Conflicts", "Replaces", "Built-Using"} & set(fields)
