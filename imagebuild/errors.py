@@ -54,6 +54,10 @@ class ImagebuildError(Exception):
         self.detail = detail
         self.hint = hint
 
+    def __str__(self) -> str:
+        """All of it, for logs and tracebacks; the command line renders the parts itself."""
+        return "\n".join(filter(None, (self.what, self.where, self.detail)))
+
     def to_json(self) -> dict[str, Any]:
         """Shape used by `--json` and between the tool and its privileged worker."""
         return {

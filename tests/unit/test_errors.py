@@ -73,7 +73,7 @@ def test_json_and_back(cls: type[ImagebuildError], code: int) -> None:
     again = from_json(error.to_json())
     assert type(again) is cls
     assert again.to_json() == error.to_json()
-    assert str(again) == "what"
+    assert str(again) == "what\nwhere\none\ntwo"
 
 
 @pytest.mark.parametrize(

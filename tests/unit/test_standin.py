@@ -8,6 +8,7 @@ import hashlib
 import lzma
 import os
 import re
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -22,6 +23,12 @@ from tests.images.standin import Standin, deb, host_debian_mirror, start
 #: Name of a package → its stanza. Parsing all of Debian's would take seconds.
 Stanzas = dict[str, str]
 
+#: Knows the certificate of the stand-in's Docker repository.
+_TLS = ssl.create_default_context()
+
+# Downloads what the image tests need, too: not for the quick selection.
+pytestmark = pytest.mark.image
+
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -32,12 +39,13 @@ def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def standin(workdir: Path) -> Iterator[Standin]:
     with start(workdir) as running:
+        _TLS.load_verify_locations(running.ca)
         yield running
 
 
 def get(url: str, **headers: str) -> bytes:
     request = urllib.request.Request(url, headers=headers)  # noqa: S310 - loopback
-    with urllib.request.urlopen(request, timeout=120) as reply:  # noqa: S310 - loopback
+    with urllib.request.urlopen(request, timeout=120, context=_TLS) as reply:  # noqa: S310
         return bytes(reply.read())
 
 
