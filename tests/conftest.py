@@ -1,8 +1,14 @@
-"""Order and options of the whole test session."""
+"""Order and options of the whole test session, and its builds in the background."""
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
+
+from tests.images.builds import Session
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -21,3 +27,20 @@ def _builds_in_background(request: pytest.FixtureRequest) -> None:
     """Start the builds with the first test, when a selected test wants them."""
     if any("session" in getattr(item, "fixturenames", ()) for item in request.session.items):
         request.getfixturevalue("session")
+
+
+@pytest.fixture(scope="session")
+def session(request: pytest.FixtureRequest) -> Iterator[Session]:
+    """The background builds."""
+    # Not pytest's own temporary directory: that is closed to the user who builds jammy.
+    directory = Path(tempfile.mkdtemp(prefix="imagebuild-test-", dir="/var/tmp"))
+    directory.chmod(0o755)
+    started = Session(directory)
+    started.start()
+    try:
+        yield started
+    finally:
+        if request.config.getoption("--keep-images"):
+            print(f"kept: {directory}")
+        else:
+            started.close()

@@ -2,31 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from imagebuild.verify.boot import BootResult
 from tests.images.builds import Built, Session
-
-
-@pytest.fixture(scope="session")
-def session(request: pytest.FixtureRequest) -> Iterator[Session]:
-    """The background builds; tests/conftest.py starts it before the first test."""
-    # Not pytest's own temporary directory: that is closed to the user who builds jammy.
-    directory = Path(tempfile.mkdtemp(prefix="imagebuild-test-", dir="/var/tmp"))
-    directory.chmod(0o755)
-    started = Session(directory)
-    started.start()
-    try:
-        yield started
-    finally:
-        if request.config.getoption("--keep-images"):
-            print(f"kept: {directory}")
-        else:
-            started.close()
 
 
 @pytest.fixture(scope="session", params=["bookworm", "jammy"])
