@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from imagebuild.plan import Plan
 
 
+#: So many logs of earlier builds are kept.
+KEPT_LOGS = 30
+
+
 @dataclass(frozen=True)
 class _Places:
     """Where the user wants things."""
@@ -176,6 +180,8 @@ def _run(plan: Plan, inputs: Inputs, places: _Places) -> Artifact:
 
     logs = places.cache / "logs"
     logs.mkdir(parents=True, exist_ok=True)
+    for old in sorted(logs.iterdir(), key=lambda p: p.stat().st_mtime)[:-KEPT_LOGS]:
+        old.unlink()
     log = logs / f"{plan.name}-{time.strftime('%Y%m%dT%H%M%S')}.log"
     paths = Paths(
         cache=places.cache,

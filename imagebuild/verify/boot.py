@@ -18,17 +18,16 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from email.mime.multipart import MIMEMultipart
 from email.mime.text import MIMEText
 from pathlib import Path
 from typing import Any
 
-from imagebuild.errors import ExitCode, ImagebuildError, PreflightError, VerifyError
+from imagebuild.errors import PreflightError, VerifyError
 from imagebuild.host.run import need, run, spawn
 
 PORT = "org.imagebuild.verify"
@@ -47,13 +46,6 @@ _SMBIOS = "type=1,manufacturer=OpenStack Foundation,product=OpenStack Nova,versi
 _CONSOLE_MARKS = {
     "kernel": re.compile(r"Linux version \d"),
     "login": re.compile(r"login: ?$", re.M),
-}
-#: What people are shown of a boot.
-_MILESTONES = {
-    "kernel": "kernel",
-    "login": "login prompt",
-    "cloud_init_done": "cloud-init done",
-    "settled": "all units started",
 }
 _ESCAPE = re.compile(r"\x1b\[[0-9;?=]*[A-Za-z]|\x1bc|\r")
 
@@ -233,10 +225,10 @@ def qemu_argv(
 ) -> list[str]:
     """The whole command; console to `here/console.log`, answers to `here/probe.jsonl`.
 
-    Emulated (TCG) unless IMAGEBUILD_TEST_ACCEL says otherwise, because a /dev/kvm that opens
+    Emulated (TCG) unless IMAGEBUILD_ACCEL says otherwise, because a /dev/kvm that opens
     may still crawl. The machine dies with the thread that starts it, whatever kills that.
     """
-    accel = os.environ.get("IMAGEBUILD_TEST_ACCEL") or "tcg,thread=multi"
+    accel = os.environ.get("IMAGEBUILD_ACCEL") or "tcg,thread=multi"
     argv = [
         need("setpriv", "util-linux"), "--pdeathsig", "KILL",
         need("qemu-system-x86_64", "qemu-system-x86"),
@@ -378,31 +370,3 @@ class _Watch:
         }
         commands = {n: r for n, r in self.answers.items() if not n.startswith(":")}
         return BootResult(self.seconds, self.console(), facts, commands)
-
-
-def main(argv: Sequence[str]) -> int:
-    """`python -m imagebuild.verify.boot IMAGE`: boot it once, say how it went.
-
-    What scripts/quickstart shows a newcomer: milestones, failed units, cloud-init's errors.
-    """
-    image = Path(argv[0])
-    with tempfile.TemporaryDirectory(prefix="imagebuild-boot-") as directory:
-        try:
-            result = boot(image, Path(directory), firmware=Firmware.BIOS)
-        except TimeoutError as exc:
-            print(f"error: {exc}", file=sys.stderr)
-            return int(ExitCode.VERIFY)
-        except ImagebuildError as exc:
-            print(f"error: {exc.what}\n{exc.detail}\n{exc.hint}", file=sys.stderr)
-            return int(exc.exit_code)
-    for name, text in _MILESTONES.items():
-        if name in result.seconds:
-            print(f"  {result.seconds[name]:6.1f} s  {text}", file=sys.stderr)
-    errors = result.facts["cloud_init"]["v1"]["errors"]
-    for problem in [*result.facts["failed"], *errors]:
-        print(f"error: {problem}", file=sys.stderr)
-    return int(ExitCode.VERIFY if result.facts["failed"] or errors else ExitCode.OK)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

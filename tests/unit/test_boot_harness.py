@@ -230,7 +230,7 @@ def test_a_late_guest_is_ended_and_its_disk_removed(empty_image: Path, tmp_path:
 def test_a_machine_that_cannot_start_says_why(
     empty_image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("IMAGEBUILD_TEST_ACCEL", "no-such-accelerator")
+    monkeypatch.setenv("IMAGEBUILD_ACCEL", "no-such-accelerator")
     with pytest.raises(VerifyError) as caught:
         boot.boot(empty_image, tmp_path / "work", firmware="bios", disk_size="2M", timeout=60)
     assert "no-such-accelerator" in caught.value.detail
