@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from imagebuild.cli.options import ProfileRequest, image_options, json_option, profile_options
+from imagebuild.cli.options import (
+    ProfileRequest,
+    cache_option,
+    image_options,
+    json_option,
+    profile_options,
+)
 from imagebuild.cli.terminal import terminal
 
 if TYPE_CHECKING:
@@ -51,11 +57,7 @@ class _Places:
     default="~/images", show_default=True, envvar="IMAGEBUILD_IMAGES_DIR", show_envvar=True,
     help="Directory that artifacts go to.",
 )  # fmt: skip
-@click.option(
-    "--cache-dir", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
-    envvar="IMAGEBUILD_CACHE_DIR", show_envvar=True,
-    help="Trees, downloads and scratch space. [default: ~/.cache/imagebuild]",
-)  # fmt: skip
+@cache_option
 @click.option(
     "--dry-run", is_flag=True, envvar="IMAGEBUILD_DRY_RUN", show_envvar=True,
     help="Print the plan, change nothing.",
@@ -72,7 +74,7 @@ def build(
     outputs: tuple[Path, ...],
     artifacts: Path | None,
     images_dir: Path,
-    cache_dir: Path | None,
+    cache_dir: Path,
     dry_run: bool,
     offline: bool,
     as_json: bool,
@@ -82,7 +84,7 @@ def build(
     manifest and checksums.
     """
     places = _Places(
-        cache=_cache_dir(cache_dir),
+        cache=cache_dir,
         images=images_dir.expanduser().absolute(),
         artifacts=artifacts.expanduser().absolute() if artifacts else None,
         files=tuple(o.expanduser().absolute() for o in outputs),
@@ -103,24 +105,6 @@ def build(
                 "manifest": dict(artifact.manifest),
             }
         )
-
-
-def _cache_dir(given: Path | None) -> Path:
-    import re
-
-    import platformdirs
-
-    from imagebuild.errors import UsageError
-
-    path = given.expanduser().absolute() if given else platformdirs.user_cache_path("imagebuild")
-    # diskimage-builder takes its paths apart at blanks and colons.
-    if re.search(r"[^\w./@+,=~-]", str(path)):
-        raise UsageError(
-            "the cache directory's path has a character that diskimage-builder cannot cope with",
-            where=str(path),
-            hint="choose a path of letters, digits and ./@+,=~-_ with --cache-dir",
-        )
-    return path
 
 
 def _with_formats(profile: Profile, files: Sequence[Path]) -> Profile:

@@ -19,6 +19,7 @@ from imagebuild.errors import ExitCode, ImagebuildError, Interrupted
 #: that `--help` and shell completion stay fast.
 VERBS: dict[str, tuple[str, str]] = {
     "build": ("imagebuild.cli.build", "Build a guest image."),
+    "clean": ("imagebuild.cli.clean", "Remove what killed builds left, or the whole cache."),
     "profile": ("imagebuild.cli.profile", "List, show and check profiles."),
 }
 

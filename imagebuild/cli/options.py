@@ -158,6 +158,36 @@ search_option = click.option(
     "several in the environment).",
 )  # fmt: skip
 
+
+def _cache_path(
+    context: click.Context,  # noqa: ARG001 - click's call
+    parameter: click.Parameter,  # noqa: ARG001
+    value: Path | None,
+) -> Path:
+    import re
+
+    import platformdirs
+
+    from imagebuild.errors import UsageError
+
+    path = value.expanduser().absolute() if value else platformdirs.user_cache_path("imagebuild")
+    # diskimage-builder takes its paths apart at blanks and colons.
+    if re.search(r"[^\w./@+,=~-]", str(path)):
+        raise UsageError(
+            "the cache directory's path has a character that diskimage-builder cannot cope with",
+            where=str(path),
+            hint="choose a path of letters, digits and ./@+,=~-_ with --cache-dir",
+        )
+    return path
+
+
+#: --cache-dir; the parameter `cache_dir` is an absolute path.
+cache_option = click.option(
+    "--cache-dir", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+    envvar="IMAGEBUILD_CACHE_DIR", show_envvar=True, callback=_cache_path,
+    help="Trees, downloads and scratch space. [default: ~/.cache/imagebuild]",
+)  # fmt: skip
+
 json_option = click.option(
     "--json", "as_json", is_flag=True, envvar="IMAGEBUILD_JSON", show_envvar=True,
     help="Print one JSON document.",

@@ -6,6 +6,7 @@ sweeps it away.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import secrets
@@ -68,18 +69,23 @@ def directory(root: Path, name: str) -> Iterator[Path]:
         yield path
 
 
-def sweep(root: Path) -> list[Path]:
-    """Remove the scratch directories below `root` that no process holds the lock of."""
-    removed = []
+def abandoned(root: Path) -> list[Path]:
+    """The scratch directories below `root` that no process holds the lock of."""
+    found = []
     for path in sorted(root.iterdir()) if root.is_dir() else []:
-        if not path.is_dir():
-            continue
+        if path.is_dir():
+            with contextlib.suppress(TemporaryError), lock(root / f"{path.name}.lock", wait=False):
+                found.append(path)
+    return found
+
+
+def sweep(root: Path) -> list[Path]:
+    """Remove the directories that `abandoned` names."""
+    removed = []
+    for path in abandoned(root):
         lock_file = root / f"{path.name}.lock"
-        try:
-            with lock(lock_file, wait=False):
-                remove_tree(path)
-                lock_file.unlink(missing_ok=True)
-                removed.append(path)
-        except TemporaryError:
-            continue
+        with contextlib.suppress(TemporaryError), lock(lock_file, wait=False):
+            remove_tree(path)
+            lock_file.unlink(missing_ok=True)
+            removed.append(path)
     return removed

@@ -1,0 +1,41 @@
+"""imagebuild clean: remove what dead builds left, or the whole cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from imagebuild.cli.options import cache_option, json_option
+from imagebuild.cli.terminal import terminal
+
+
+@click.command()
+@click.option(
+    "--all", "everything", is_flag=True, envvar="IMAGEBUILD_ALL", show_envvar=True,
+    help="Remove trees, downloads and logs, too; what a build is using stays.",
+)  # fmt: skip
+@click.option(
+    "--dry-run", is_flag=True, envvar="IMAGEBUILD_DRY_RUN", show_envvar=True,
+    help="Say what would be removed, change nothing.",
+)  # fmt: skip
+@cache_option
+@json_option
+def clean(everything: bool, dry_run: bool, cache_dir: Path, as_json: bool) -> None:
+    """Remove the scratch space of builds that were killed.
+
+    The next build does that, too. Images are never touched.
+    """
+    from imagebuild import cleaning
+
+    found = cleaning.find(cache_dir, everything=everything)
+    if found and not dry_run:
+        cleaning.remove(cache_dir, found)
+    if as_json:
+        document = {"schema_version": 1, "dry_run": dry_run, "removed": [str(p) for p in found]}
+        terminal.json(document)
+        return
+    for path in found:
+        terminal.info(f"{'would remove' if dry_run else 'removed'} {path}")
+    if not found:
+        terminal.info("nothing to remove")
