@@ -106,8 +106,8 @@ class _Build:
 
     def substitutions(self, stage: str) -> dict[str, str]:
         """Values of the placeholders in the stage's plan, and the entry it goes to."""
-        elements = {f"elements{n}": str(p) for n, p in enumerate(self.inputs.element_paths)}
-        return elements | {
+        return {
+            "elements": ":".join(map(str, self.inputs.element_paths)),
             "scratch": str(self.scratch),
             "cache": str(self.paths.cache),
             "base_tree": str(self.entry("base") / "tree"),

@@ -203,7 +203,8 @@ def _base_environment(inputs: Inputs) -> dict[str, str]:
 
 def _common_environment(inputs: Inputs) -> dict[str, str]:
     return {
-        "ELEMENTS_PATH": ":".join(f"{{elements{n}}}" for n in range(len(inputs.element_paths))),
+        # Which elements are used is in the plan, by digest; where they lie is not.
+        "ELEMENTS_PATH": "{elements}",
         "IMAGEBUILD_GUEST_USERNAME": inputs.profile.guest.username,
         "SOURCE_DATE_EPOCH": str(inputs.epoch),
     }

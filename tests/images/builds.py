@@ -154,13 +154,9 @@ class Session:
     def _build_bookworm(self) -> Built:
         home = self.directory / "bookworm"
         home.mkdir()
-        main, security = standin.host_debian_mirror()
         env = {**os.environ, "HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")}
-        argv = [
-            sys.executable, "-m", "imagebuild", "build", "debian", "bookworm",
-            "--mirror", main, "--set", f"mirror.security.url={security}",
-            "-o", str(home / "placed/guest.raw"),
-        ]  # fmt: skip
+        env["PYTHONPATH"] = str(REPO)
+        argv = bookworm_argv("-o", str(home / "placed/guest.raw"))
         started = time.monotonic()
         log = (home / "build.out").open("wb")
         process = subprocess.Popen(argv, env=env, stdout=log, stderr=log, cwd=home)
@@ -216,6 +212,15 @@ class Session:
             manifest=json.loads((artifact / "manifest.json").read_text()),
             fs=ImageFs(raw),
         )
+
+
+def bookworm_argv(*options: str) -> list[str]:
+    """The command that builds debian bookworm from the mirror that the host's apt uses."""
+    main, security = standin.host_debian_mirror()
+    return [
+        sys.executable, "-m", "imagebuild", "build", "debian", "bookworm",
+        "--mirror", main, "--set", f"mirror.security.url={security}", *options,
+    ]  # fmt: skip
 
 
 def standin_options(archive: standin.Standin) -> list[str]:

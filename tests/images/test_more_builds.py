@@ -20,8 +20,7 @@ from imagebuild.events import Event
 from imagebuild.host.run import network_env, run
 from imagebuild.host.worker import Worker
 from imagebuild.verify.boot import boot
-from tests.images import standin
-from tests.images.builds import REPO, Built, Session, standin_options
+from tests.images.builds import REPO, Built, Session, bookworm_argv, standin_options
 from tests.images.fs import ImageFs
 
 pytestmark = pytest.mark.image
@@ -29,12 +28,8 @@ pytestmark = pytest.mark.image
 
 def build(built: Built, tmp_path: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Build bookworm again with other options; trees of the first build are used again."""
-    main, security = standin.host_debian_mirror()
-    argv = [
-        sys.executable, "-m", "imagebuild", "build", "debian", "bookworm",
-        "--mirror", main, "--set", f"mirror.security.url={security}",
-        "--cache-dir", str(built.cache), "--images-dir", str(tmp_path / "images"), *options,
-    ]  # fmt: skip
+    images = str(tmp_path / "images")
+    argv = bookworm_argv("--cache-dir", str(built.cache), "--images-dir", images, *options)
     return subprocess.run(argv, capture_output=True, text=True, check=False, cwd=REPO)
 
 
@@ -71,6 +66,7 @@ def test_failing_hook_is_named_with_its_lines(bookworm: Built, tmp_path: Path) -
         "--element", "agent:site-broken",
     )  # fmt: skip
     assert done.returncode == 1
+    assert "already built" in done.stderr.split("✓ base")[1].splitlines()[0]
     assert "error: element site-broken: hook install.d/60-broken failed" in done.stderr
     assert "| the disk of plates is empty" in done.stderr
     log = Path(done.stderr.split("the whole log: ")[1].strip())
