@@ -75,8 +75,8 @@ def test_environment_is_an_allow_list(tmp_path: Path, monkeypatch: pytest.Monkey
         monkeypatch.setenv(name, "canary")
     tree, work = tmp_path / "tree", tmp_path / "work"
     work.mkdir()
-    plan = {"ELEMENTS_PATH": "{elements0}", "IMAGEBUILD_APT_DIR": "{scratch}/apt"}
-    env = trees.dib_env(plan, {"elements0": "/e", "scratch": "/s"}, tree, work)
+    plan = {"ELEMENTS_PATH": "{elements}", "IMAGEBUILD_APT_DIR": "{scratch}/apt"}
+    env = trees.dib_env(plan, {"elements": "/e", "scratch": "/s"}, tree, work)
     assert set(env) == {
         *plan, "PATH", "LANG", "LC_ALL", "HOME", "TZ", "TMP_DIR", "TMPDIR", "DIB_NO_TIMESTAMP",
         "DIB_LOCKFILES", "DIB_MANIFEST_SAVE_DIR", "IMAGEBUILD_TREE_OUT", "DEBIAN_FRONTEND",
