@@ -108,6 +108,7 @@ class Session:
         self.directory = directory
         self._pool = ThreadPoolExecutor(max_workers=6)
         self._futures: dict[str, Future[Any]] = {}
+        self._processes: list[subprocess.Popen[bytes]] = []
         self.standin: standin.Standin | None = None
 
     def start(self) -> None:
@@ -131,7 +132,9 @@ class Session:
         return result
 
     def close(self) -> None:
-        """Wait for what runs, stop the stand-in, remove all files (some are root's)."""
+        """End what still runs, stop the stand-in, remove all files (some are root's)."""
+        for process in self._processes:
+            process.terminate()
         self._pool.shutdown(cancel_futures=True)
         if self.standin:
             self.standin.stop()
@@ -192,6 +195,7 @@ class Session:
     def _finish(
         self, name: str, process: subprocess.Popen[bytes], home: Path, cache: Path, started: float
     ) -> Built:
+        self._processes.append(process)
         status = process.wait()
         out = home / "build.out"
         stderr = (out if out.exists() else home.parent / "build.out").read_text()
