@@ -99,6 +99,17 @@ def check_writable(directory: Path) -> None:
         )
 
 
+def beside(directory: Path) -> Path:
+    """Where the artifact that goes to `directory` is put together, on the same filesystem.
+
+    What killed builds of the same artifact left there is removed: the caller holds the
+    artifact's lock.
+    """
+    for stale in directory.parent.glob(f".{directory.name}.partial-*"):
+        shutil.rmtree(stale)
+    return directory.parent / f".{directory.name}.partial-{os.getpid()}"
+
+
 def place(whole: Path, directory: Path) -> None:
     """Rename the finished directory into place; an older artifact there is replaced.
 

@@ -151,6 +151,15 @@ class _Build:
             owner=self.owner,
         )
 
+    def make(self, whole: Path) -> dict[str, Any]:
+        """Run all stages; the images go to the new directory `whole`. Returns the manifest."""
+        self.base()
+        content = self.agent()
+        raw = self.disk()
+        whole.mkdir(parents=True)
+        images = self.formats(raw, whole)
+        return artifact.manifest(self.plan, self.inputs, content, images)
+
     def base(self) -> None:
         """Distribution, kernel, cloud-init, docker."""
 
@@ -284,15 +293,10 @@ def build(
         directory = locks.enter_context(scratch.directory(paths.scratch_root, plan.name))
         worker = locks.enter_context(Worker(recorder))
         worker.call("sweep", root=str(paths.scratch_root))
-        whole = paths.artifact.parent / f".{paths.artifact.name}.partial-{os.getpid()}"
         run = _Build(plan, inputs, paths, recorder, worker, directory, locks, deadline)
+        whole = artifact.beside(paths.artifact)
         try:
-            run.base()
-            content = run.agent()
-            raw = run.disk()
-            whole.mkdir(parents=True)
-            images = run.formats(raw, whole)
-            document = artifact.manifest(plan, inputs, content, images)
+            document = run.make(whole)
             timing = {
                 "started": started,
                 "seconds": round(time.time() - started, 2),

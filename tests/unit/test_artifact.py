@@ -224,3 +224,17 @@ def test_place_file_that_fails_leaves_what_was(tmp_path: Path) -> None:
     assert caught.value.what == f"cannot write {target}"
     assert target.read_bytes() == b"old"
     assert names(tmp_path) == ["disk.raw"]
+
+
+def test_what_killed_builds_left_beside_the_artifact_goes(tmp_path: Path) -> None:
+    target = tmp_path / "guest-1a2b3c4d"
+    stale = tmp_path / ".guest-1a2b3c4d.partial-1"
+    other = tmp_path / ".guest-99999999.partial-1"
+    for directory in (stale, other):
+        directory.mkdir()
+        (directory / "half.qcow2").touch()
+    fresh = artifact.beside(target)
+    assert fresh.parent == tmp_path
+    assert not fresh.exists()
+    assert not stale.exists()
+    assert other.exists(), "another artifact's build may be alive"
