@@ -11,7 +11,7 @@ from typing import Any
 
 from imagebuild.digest import of_file
 from imagebuild.errors import ConfigError, PreflightError
-from imagebuild.host.run import run
+from imagebuild.host.run import run, sparse_copy_argv
 from imagebuild.inputs import Inputs
 from imagebuild.plan import SCHEMA_VERSION, Plan
 
@@ -149,10 +149,7 @@ def place_file(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        run(
-            ["cp", "--sparse=always", "--reflink=auto", "--", source, fresh],
-            what=f"cannot write {target}",
-        )
+        run(sparse_copy_argv(source, fresh), what=f"cannot write {target}")
         fresh.replace(target)
     finally:
         fresh.unlink(missing_ok=True)

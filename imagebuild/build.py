@@ -27,14 +27,12 @@ from imagebuild.events import (
     StepStarted,
 )
 from imagebuild.host import scratch
+from imagebuild.host.preflight import MACHINES
 from imagebuild.host.run import network_env
 from imagebuild.host.worker import Worker
 from imagebuild.inputs import Inputs
 from imagebuild.plan import Plan, StagePlan, content_of
 from imagebuild.stages import base, formats
-
-#: Debian's architecture -> what `uname -m` says, and wheels' platform tags.
-MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 
 
 @dataclass(frozen=True)

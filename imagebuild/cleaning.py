@@ -23,43 +23,36 @@ def find(cache: Path, *, everything: bool) -> list[Path]:
     if not everything:
         return found
     trees = sorted((cache / "trees").glob("*"))
-    found += [t for t in trees if not _is_locked(cache, t)]
-    running = [p for p in _directories(cache / "scratch") if p not in found]
-    if not running:
+    found += [t for t in trees if not scratch.is_held(_lock(cache, t))]
+    if all(p in found for p in scratch.directories(cache / "scratch")):
         found += [cache / name for name in _DOWNLOADS if (cache / name).exists()]
     return found
 
 
-def remove(cache: Path, found: Sequence[Path]) -> None:
-    """Remove what `find` found, as root; a tree that a build took meanwhile stays.
+def remove(cache: Path, found: Sequence[Path]) -> list[Path]:
+    """Remove what `find` found, as root; what a build took meanwhile stays.
 
-    Raises PreflightError when root rights cannot be had.
+    Returns what is gone. Raises PreflightError when root rights cannot be had.
     """
     with ExitStack() as held, Worker(_ignore) as worker:
         paths = []
         for path in found:
+            if path.parent == cache / "scratch":
+                continue  # swept below, under its own lock
             if path.parent == cache / "trees":
-                lock = cache / "locks" / f"{path.name}.lock"
                 try:
-                    held.enter_context(scratch.lock(lock, wait=False))
+                    held.enter_context(scratch.lock(_lock(cache, path), wait=False))
                 except TemporaryError:
                     continue
-            if path.parent != cache / "scratch":
-                paths.append(str(path))
-        worker.call("sweep", root=str(cache / "scratch"))
-        worker.call("remove", paths=paths)
+            paths.append(path)
+        swept = worker.call("sweep", root=str(cache / "scratch"))["removed"]
+        worker.call("remove", paths=[str(p) for p in paths])
+    return [*map(Path, swept), *paths]
 
 
-def _is_locked(cache: Path, tree: Path) -> bool:
-    try:
-        with scratch.lock(cache / "locks" / f"{tree.name}.lock", wait=False):
-            return False
-    except TemporaryError:
-        return True
-
-
-def _directories(root: Path) -> list[Path]:
-    return sorted(p for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
+def _lock(cache: Path, tree: Path) -> Path:
+    """The lock file that a build holds while it uses a tree (see build.py)."""
+    return cache / "locks" / f"{tree.name}.lock"
 
 
 def _ignore(event: Event) -> None:

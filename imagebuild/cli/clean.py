@@ -30,7 +30,7 @@ def clean(everything: bool, dry_run: bool, cache_dir: Path, as_json: bool) -> No
 
     found = cleaning.find(cache_dir, everything=everything)
     if found and not dry_run:
-        cleaning.remove(cache_dir, found)
+        found = cleaning.remove(cache_dir, found)
     if as_json:
         document = {"schema_version": 1, "dry_run": dry_run, "removed": [str(p) for p in found]}
         terminal.json(document)

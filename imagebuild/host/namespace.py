@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import tempfile
 from pathlib import Path
 
 from imagebuild.errors import BuildError
@@ -40,11 +41,7 @@ def private_dev(dev: Path = Path("/dev")) -> bool:
     Returns False, leaving /dev as it is, where device nodes may not be made (some
     containers); then `remove_tree` is the only guard.
     """
-    probe = dev / f".imagebuild-{os.getpid()}"
-    try:
-        os.mknod(probe, stat.S_IFCHR | 0o600, os.makedev(1, 3))
-        probe.unlink()
-    except OSError:
+    if not _may_make_nodes():
         return False
     run(["mount", "-t", "tmpfs", "-o", "mode=755,nosuid,noexec,size=1m", "tmpfs", dev])
     for name, (major, minor, mode) in _NODES.items():
@@ -58,6 +55,16 @@ def private_dev(dev: Path = Path("/dev")) -> bool:
     }.items():
         (dev / name).mkdir()
         run(["mount", *argv, dev / name])
+    return True
+
+
+def _may_make_nodes() -> bool:
+    # Tried in a directory of our own: /dev is still the host's here.
+    with tempfile.TemporaryDirectory() as directory:
+        try:
+            os.mknod(Path(directory, "null"), stat.S_IFCHR | 0o600, os.makedev(1, 3))
+        except OSError:
+            return False
     return True
 
 

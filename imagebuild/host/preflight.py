@@ -30,6 +30,9 @@ BUILD_TOOLS = {
     "qemu-img": "qemu-utils",
 }
 
+#: Debian's architecture -> what `uname -m` says, and wheels' platform tags.
+MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
+
 #: Space that a build uses at its peak, in bytes: two trees, the sparse disk, the images,
 #: and DIB's copy while it works.
 SCRATCH_SPACE = 6 << 30
@@ -57,8 +60,7 @@ def check_arch(arch: str, binfmt: Path = Path("/proc/sys/fs/binfmt_misc")) -> No
     A foreign one needs qemu's user emulation, registered with the kernel
     (Documentation/admin-guide/binfmt-misc.rst).
     """
-    machines = {"amd64": "x86_64", "arm64": "aarch64"}
-    wanted = machines[arch]
+    wanted = MACHINES[arch]
     if os.uname().machine != wanted and not (binfmt / f"qemu-{wanted}").exists():
         raise PreflightError(
             f"this host cannot run {arch} programs, which composing the image needs",

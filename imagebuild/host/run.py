@@ -64,6 +64,11 @@ def need(tool: str, package: str = "") -> str:
     return found
 
 
+def sparse_copy_argv(source: Path, target: Path) -> list[str]:
+    """The command that copies an image: holes stay holes, blocks are shared where they can be."""
+    return ["cp", "--sparse=always", "--reflink=auto", "--", str(source), str(target)]
+
+
 def spawn(
     argv: Sequence[str | Path],
     *,

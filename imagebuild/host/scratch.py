@@ -41,6 +41,15 @@ def lock(path: Path, *, shared: bool = False, wait: bool = True, what: str = "")
         os.close(descriptor)
 
 
+def is_held(path: Path) -> bool:
+    """Whether somebody holds a lock file, shared or not."""
+    try:
+        with lock(path, wait=False):
+            return False
+    except TemporaryError:
+        return True
+
+
 def share(descriptor: int) -> None:
     """Turn an exclusive lock (the value of `lock`) into a shared one."""
     fcntl.flock(descriptor, fcntl.LOCK_SH)
@@ -71,12 +80,12 @@ def directory(root: Path, name: str) -> Iterator[Path]:
 
 def abandoned(root: Path) -> list[Path]:
     """The scratch directories below `root` that no process holds the lock of."""
-    found = []
-    for path in sorted(root.iterdir()) if root.is_dir() else []:
-        if path.is_dir():
-            with contextlib.suppress(TemporaryError), lock(root / f"{path.name}.lock", wait=False):
-                found.append(path)
-    return found
+    return [p for p in directories(root) if not is_held(root / f"{p.name}.lock")]
+
+
+def directories(root: Path) -> list[Path]:
+    """The scratch directories below `root`, those of living builds included."""
+    return sorted(p for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
 
 
 def sweep(root: Path) -> list[Path]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from imagebuild.config.profile import Compression, Format
 from imagebuild.errors import BuildError, PreflightError
-from imagebuild.host.run import need, run
+from imagebuild.host.run import need, run, sparse_copy_argv
 
 #: qemu-img and hypervisors learned zstd in qcow2 files with this version.
 ZSTD_SINCE = (5, 1)
@@ -26,7 +26,7 @@ def formats_argv(
     be told from noise (without 8.3 and 9.7 s, with 9.0 and 7.9 s).
     """
     if fmt is Format.RAW:
-        return ["cp", "--sparse=always", "--reflink=auto", "--", str(raw), str(out)]
+        return sparse_copy_argv(raw, out)
     options = "compat=1.1"
     argv = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2"]
     if compression is not Compression.NONE:
