@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from imagebuild import inventory
 from imagebuild.digest import of_file
 from imagebuild.errors import ConfigError, PreflightError
 from imagebuild.host.run import run, sparse_copy_argv
@@ -17,9 +18,12 @@ from imagebuild.plan import SCHEMA_VERSION, Plan
 
 
 def manifest(
-    plan: Plan, inputs: Inputs, content: Mapping[str, Any], images: Sequence[Path]
+    plan: Plan, inputs: Inputs, described: Mapping[str, Any], images: Sequence[Path]
 ) -> dict[str, Any]:
-    """The text-free truth about an artifact, as manifest.json has it."""
+    """The text-free truth about an artifact, as manifest.json has it.
+
+    `described` is what the agent stage says of its tree: its `content` and its `rootfs`.
+    """
     return {
         "schema_version": SCHEMA_VERSION,
         "build_id": plan.build_id,
@@ -30,7 +34,8 @@ def manifest(
             for s in plan.stages
         ],
         "tools": dict(inputs.tools),
-        "content": dict(content),
+        "content": dict(described["content"]),
+        "rootfs": dict(described["rootfs"]),
         "outputs": [
             {
                 "file": i.name,
@@ -54,7 +59,7 @@ def write_description(
     lines += [f"python:{n} {v}" for n, v in content["python_packages"].items()]
     (directory / "packages.txt").write_text("\n".join(lines) + "\n")
     sums = [f"{o['sha256']}  {o['file']}" for o in document["outputs"]]
-    for name in ("manifest.json", "packages.txt"):
+    for name in ("manifest.json", "packages.txt", inventory.FILE_NAME):
         sums.append(f"{of_file(directory / name)}  {name}")
     (directory / "SHA256SUMS").write_text("\n".join(sums) + "\n")
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from imagebuild import artifact
+from imagebuild import artifact, inventory
 from imagebuild.agent import wheels
 from imagebuild.config.profile import Format
 from imagebuild.errors import ImagebuildError, Interrupted, PreflightError, TemporaryError
@@ -147,16 +147,18 @@ class _Build:
             seconds=self.seconds(plan.name),
             content=content,
             owner=self.owner,
+            epoch=self.inputs.epoch,
         )
 
     def make(self, whole: Path) -> dict[str, Any]:
         """Run all stages; the images go to the new directory `whole`. Returns the manifest."""
         self.base()
-        content = self.agent()
+        described = self.agent()
         raw = self.disk()
         whole.mkdir(parents=True)
+        shutil.copyfile(self.entry("agent") / inventory.FILE_NAME, whole / inventory.FILE_NAME)
         images = self.formats(raw, whole)
-        return artifact.manifest(self.plan, self.inputs, content, images)
+        return artifact.manifest(self.plan, self.inputs, described, images)
 
     def base(self) -> None:
         """Distribution, kernel, cloud-init, docker."""
@@ -167,16 +169,14 @@ class _Build:
         self.tree("base", prepare, None)
 
     def agent(self) -> dict[str, Any]:
-        """The guest agent, on top of the base tree. Returns the image's content description."""
+        """The guest agent, on top of the base tree. Returns what `trees.compose` returned."""
 
         content = content_of(self.plan, self.inputs)
 
         def prepare() -> None:
             content["agent"] |= self.collect_wheels()
 
-        meta = self.tree("agent", prepare, content)
-        described: dict[str, Any] = meta["content"]
-        return described
+        return self.tree("agent", prepare, content)
 
     def collect_wheels(self) -> dict[str, Any]:
         """Fill the wheelhouse; what has no wheel is compiled by the worker."""

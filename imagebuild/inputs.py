@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,50 @@ class Certificate:
 
 
 @dataclass(frozen=True)
+class Registry:
+    """A private registry as the guest's docker will know it.
+
+    `ca_sha256` is that of `ca` (PEM). `secret` is a digest of the credentials that is slow
+    to make (see `resolve.py`): it stands in plans and manifests, where they must not.
+    """
+
+    host: str
+    ca: bytes
+    ca_sha256: str
+    username: str
+    password: str = dataclasses.field(repr=False)
+    secret: str
+
+    def to_json(self) -> dict[str, str]:
+        """What identifies it, without a secret."""
+        return {"host": self.host, "ca": self.ca_sha256, "credentials": self.secret}
+
+
+@dataclass(frozen=True)
+class DevKey:
+    """The ssh key of a dev image: made by the build, for nothing but fetching code.
+
+    `private` is in OpenSSH's own format, `public` one line of an authorized_keys file.
+    """
+
+    private: bytes = dataclasses.field(repr=False)
+    public: str
+
+
+@dataclass(frozen=True)
+class Dev:
+    """What only a dev image has.
+
+    `mark` is made anew by each build: what it stands for (key, password's hash) is not the
+    same twice. None: this plan is to be shown, not run.
+    """
+
+    mark: str | None
+    key: DevKey | None
+    root_password: str | None = dataclasses.field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
 class Inputs:
     """A profile with nothing left to look up.
 
@@ -62,6 +107,8 @@ class Inputs:
     archives: tuple[Archive, ...]
     docker_key: DockerKey | None
     certificates: tuple[Certificate, ...]
+    registries: tuple[Registry, ...]
+    dev: Dev | None
     base_elements: tuple[str, ...]
     agent_elements: tuple[str, ...]
     elements: Mapping[str, tuple[Element, ...]]

@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from imagebuild import dib
+from imagebuild.config.profile import AgentMode
 from imagebuild.digest import of_value
 from imagebuild.inputs import Inputs
 
 SCHEMA_VERSION = 1
 STAGES = ("base", "agent", "disk", "formats")
+#: With which a dev image fetches the agent's code.
+DEV_PACKAGES = ("openssh-client", "rsync")
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,8 @@ def make_plan(inputs: Inputs, artifacts: Path, places: Sequence[Path] = ()) -> P
     formats = _stage("formats", _formats_inputs(inputs, disk.id))
     profile = inputs.profile
     link = f"trove-guest-{profile.os}-{profile.release}-{inputs.arch}"
+    if profile.is_dev:
+        link += "-dev"
     name = f"{link}-{formats.id[:8]}"
     return Plan(
         build_id=formats.id,
@@ -147,8 +152,9 @@ def _stage(
 def base_packages(inputs: Inputs) -> tuple[str, ...]:
     """Packages of the base tree, in one transaction: the kernel's initramfs is made once."""
     profile = inputs.profile
+    dev = DEV_PACKAGES if profile.agent.mode is AgentMode.DEV else ()
     wanted = (
-        *profile.packages, *profile.network.packages, *profile.docker.packages,
+        *profile.packages, *profile.network.packages, *profile.docker.packages, *dev,
         profile.kernel_package,
     )  # fmt: skip
     return tuple(dict.fromkeys(wanted))
@@ -176,6 +182,7 @@ def _base_inputs(inputs: Inputs) -> dict[str, Any]:
             for a in inputs.archives
         ],
         "certificates": {c.name: c.sha256 for c in inputs.certificates},
+        "registries": [r.to_json() for r in inputs.registries],
         "tools": _tools(inputs, "diskimage-builder", "mmdebstrap"),
     }
 
@@ -216,18 +223,23 @@ def _agent_inputs(inputs: Inputs, parent: str) -> dict[str, Any]:
         # content.json says it (see content_of): a tree of another profile would say another.
         "profile": inputs.profile.name,
         "agent": inputs.agent.to_json(),
+        # A dev image's own keys: no second build has the same.
+        **({"dev": inputs.dev.mark} if inputs.dev else {}),
         "tools": _tools(inputs, "diskimage-builder"),
     }
 
 
 def _agent_environment(inputs: Inputs) -> dict[str, str]:
-    return _common_environment(inputs) | {
+    environment = _common_environment(inputs) | {
         "DISTRO_NAME": str(inputs.profile.os),
         "DIB_RELEASE": inputs.profile.release,
         "IMAGEBUILD_PYTHON": inputs.profile.python,
         "IMAGEBUILD_SEED_TREE": "{base_tree}",
         "IMAGEBUILD_WHEELHOUSE": "{scratch}/agent-in",
     }
+    if inputs.dev:
+        environment["IMAGEBUILD_DEV_DIR"] = "{scratch}/dev-in"
+    return environment
 
 
 def _disk_inputs(inputs: Inputs, parent: str) -> dict[str, Any]:
@@ -263,7 +275,8 @@ def content_of(plan: Plan, inputs: Inputs) -> dict[str, Any]:
         "os": str(profile.os),
         "release": profile.release,
         "arch": inputs.arch,
-        "mode": "inject",
+        "mode": str(profile.agent.mode),
+        "dev": profile.is_dev,
         "guest_username": profile.guest.username,
         "datasources": [str(d) for d in profile.cloud_init.datasources],
         "agent": inputs.agent.to_json(),

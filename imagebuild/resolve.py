@@ -20,7 +20,8 @@ from imagebuild.data import elements_dir
 from imagebuild.digest import of_bytes, of_file
 from imagebuild.errors import ConfigError
 from imagebuild.host.run import network_env, run, which
-from imagebuild.inputs import Archive, Certificate, DockerKey, Inputs
+from imagebuild.inputs import Archive, DockerKey, Inputs
+from imagebuild.trust import resolve_certificates, resolve_dev, resolve_registries
 
 BASE_ELEMENTS = (
     "imagebuild-distro",
@@ -31,6 +32,8 @@ BASE_ELEMENTS = (
     "trove-docker",
     "trove-guest-base",
 )
+#: Joins the agent stage of a dev image.
+DEV_ELEMENT = "trove-guest-dev"
 AGENT_ELEMENTS = ("imagebuild-seed", "imagebuild-clean", "imagebuild-tree", "trove-guest-agent")
 
 #: Programs whose version can change what a stage makes: name -> arguments that print it.
@@ -42,11 +45,15 @@ _TOOLS: dict[str, tuple[str, ...]] = {
 }
 
 
-def resolve(profile: Profile, *, workdir: Path, offline: bool = False) -> Inputs:
+def resolve(
+    profile: Profile, *, workdir: Path, offline: bool = False, for_run: bool = True
+) -> Inputs:
     """Resolve a profile.
 
-    `workdir` holds clones and downloads that later runs may use again. Raises ConfigError,
-    TemporaryError, PreflightError as the parts do.
+    `workdir` holds clones and downloads that later runs may use again. Without `for_run`
+    the plan is only to be shown: the keys of a dev image, which no second build has, are
+    not made and count as not resolved. Raises ConfigError, TemporaryError, PreflightError
+    as the parts do.
     """
     arch = str(profile.arch)
     _refuse_credentials(profile)
@@ -59,8 +66,9 @@ def resolve(profile: Profile, *, workdir: Path, offline: bool = False) -> Inputs
         env=network_env(),
         release=f"{profile.os} {profile.release}",
     )
+    dev = resolve_dev(profile, for_run=for_run and not offline)
     base = (*BASE_ELEMENTS, *profile.elements.base)
-    late = (*AGENT_ELEMENTS, *profile.elements.agent)
+    late = (*AGENT_ELEMENTS, *([DEV_ELEMENT] if dev else []), *profile.elements.agent)
     paths = (*profile.elements.path, elements_dir())
     archives = _archives(profile, offline=offline)
     docker_archive, docker_key = _docker(profile, offline=offline)
@@ -75,12 +83,16 @@ def resolve(profile: Profile, *, workdir: Path, offline: bool = False) -> Inputs
         unresolved.append(f"guest agent {agent.requested}")
     if profile.docker.repository and docker_key is None:
         unresolved.append(f"key of {profile.docker.repository.url}")
+    if dev and dev.mark is None:
+        unresolved.append("keys of the dev image, which each build makes anew")
     return Inputs(
         profile=profile,
         arch=arch,
         archives=archives,
         docker_key=docker_key,
-        certificates=tuple(_certificates(profile)),
+        certificates=resolve_certificates(profile),
+        registries=resolve_registries(profile),
+        dev=dev,
         base_elements=base,
         agent_elements=late,
         elements={
@@ -226,38 +238,6 @@ def _docker_key(repository: DockerRepository) -> DockerKey:
             hint="it may be an attack; if the key was rotated, set docker.repository.fingerprint",
         )
     return DockerKey(data, of_bytes(data))
-
-
-def _certificates(profile: Profile) -> list[Certificate]:
-    found = []
-    for number, path in enumerate(profile.ca_certificates):
-        try:
-            pem = path.read_bytes()
-        except OSError as exc:
-            raise ConfigError(
-                "cannot read a CA certificate",
-                where=str(path),
-                detail=str(exc),
-                hint="check the key ca_certificates",
-            ) from exc
-        if b"-----BEGIN CERTIFICATE-----" not in pem:
-            raise ConfigError("this is no PEM certificate", where=str(path))
-        if b"PRIVATE KEY" in pem:
-            raise ConfigError(
-                "a file of ca_certificates holds a private key",
-                where=str(path),
-                detail="it would be readable by everybody in every guest",
-                hint="keep only the CERTIFICATE blocks in that file",
-            )
-        blocks = re.findall(
-            rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", pem, re.DOTALL
-        )
-        # update-ca-certificates wants one certificate a file.
-        for part, block in enumerate(blocks):
-            data = block + b"\n"
-            name = f"site-{number}-{part}.crt"
-            found.append(Certificate(name, data, of_bytes(data)))
-    return found
 
 
 def _epoch(archives: tuple[Archive, ...], environ: Mapping[str, str] = os.environ) -> int:

@@ -45,7 +45,7 @@ class _Places:
 @click.option(
     "-o", "--output", "outputs", multiple=True, metavar="FILE",
     type=click.Path(path_type=Path, dir_okay=False), envvar="IMAGEBUILD_OUTPUT", show_envvar=True,
-    help="Place the image here too; .qcow2 or .raw chooses the format (repeatable).",
+    help="Place the image here too; .qcow2, .raw, .vmdk or .vhd chooses the format (repeatable).",
 )  # fmt: skip
 @click.option(
     "--artifacts", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
@@ -92,7 +92,7 @@ def build(
     profile = _with_formats(request.load(target).profile, places.files)
     if not dry_run:
         _preflight(places, str(profile.arch))
-    plan, inputs = _plan(profile, places, offline)
+    plan, inputs = _plan(profile, places, offline=offline, for_run=not dry_run)
     if dry_run:
         _show(plan, as_json)
         return
@@ -145,11 +145,13 @@ def _preflight(places: _Places, arch: str) -> None:
     preflight.check_space(places.cache)
 
 
-def _plan(profile: Profile, places: _Places, offline: bool) -> tuple[Plan, Inputs]:
+def _plan(
+    profile: Profile, places: _Places, *, offline: bool, for_run: bool
+) -> tuple[Plan, Inputs]:
     from imagebuild.plan import make_plan
     from imagebuild.resolve import resolve
 
-    inputs = resolve(profile, workdir=places.cache / "sources", offline=offline)
+    inputs = resolve(profile, workdir=places.cache / "sources", offline=offline, for_run=for_run)
     directory = places.artifacts or places.images / "{name}"
     return make_plan(inputs, directory, places.files), inputs
 

@@ -48,6 +48,8 @@ class _Flag:
     help: str
     multiple: bool = False
     append: bool = False
+    #: The value that a flag without an argument stands for.
+    means: str = ""
 
     @property
     def envvar(self) -> str:
@@ -61,6 +63,15 @@ class _Flag:
 _FLAGS = (
     _Flag("arch", "arch", "ARCH", "Architecture: amd64 or arm64."),
     _Flag("guest-username", "guest.username", "NAME", "The guest's user."),
+    _Flag(
+        "dev", "agent.mode", "",
+        "A dev image: its agent fetches its code from the controller at every start.",
+        means="dev",
+    ),
+    _Flag(
+        "root-password-file", "guest.root_password_file", "FILE",
+        "Give root the password in this file; it makes the image a dev image.",
+    ),
     _Flag("image-size", "disk.size", "SIZE", "Size of the disk; a bare number is GiB."),
     _Flag(
         "agent", "agent.source", "SOURCE",
@@ -72,6 +83,10 @@ _FLAGS = (
         "cloud-init datasource; repeat it for more, in order.", multiple=True,
     ),
     _Flag("mirror", "mirror.url", "URL", "The distribution's archive."),
+    _Flag(
+        "snapshot", "mirror.snapshot", "TIME",
+        "Packages as they were then, like 20260101T000000Z, from the snapshot service.",
+    ),
     _Flag("keyring", "mirror.keyring", "FILE", "Keyring that signs the archive."),
     _Flag(
         "elements-path", "elements.path", "DIR",
@@ -143,6 +158,11 @@ def image_options(function: _F) -> _F:
         [
             click.option(
                 f"--{flag.name}", flag.parameter, metavar=flag.metavar, multiple=flag.multiple,
+                envvar=flag.envvar, show_envvar=True, help=f"{flag.help} [{flag.key}]",
+            )
+            if not flag.means
+            else click.option(
+                f"--{flag.name}", flag.parameter, is_flag=True,
                 envvar=flag.envvar, show_envvar=True, help=f"{flag.help} [{flag.key}]",
             )
             for flag in _FLAGS
@@ -217,7 +237,7 @@ def _collect(params: dict[str, Any]) -> ProfileRequest:
     given: list[Override] = []
     for flag in _FLAGS:
         value = params.pop(flag.parameter, None)
-        if value in (None, ()):
+        if value in (None, (), False):
             continue
         is_env = _is_from_environment(flag.parameter)
         origin = f"environment {flag.envvar}" if is_env else f"flag --{flag.name}"
@@ -260,5 +280,7 @@ def _overrides_of(flag: _Flag, value: Any, origin: str) -> list[Override]:  # no
             Override(f"elements.{stage or 'base'}", [name], origin, append=True)
             for stage, _, name in named
         ]
+    if flag.means:
+        return [Override(flag.key, flag.means, origin)]
     value = list(value) if flag.multiple else value
     return [Override(flag.key, value, origin, append=flag.append)]

@@ -25,11 +25,15 @@ from imagebuild.config.yamlmarks import Document, Loc, parse_text
 from imagebuild.errors import ConfigError
 
 #: Keys whose values are paths, or may be; relative ones start at the file that sets them.
+#: A star stands for every entry of a list.
 _PATH_KEYS: tuple[tuple[str, ...], ...] = (
     ("mirror", "keyring"),
     ("mirror", "security", "keyring"),
     ("docker", "repository", "key"),
+    ("docker", "registries", "*", "ca"),
+    ("docker", "registries", "*", "password_file"),
     ("agent", "source"),
+    ("guest", "root_password_file"),
     ("ca_certificates",),
     ("elements", "path"),
 )
@@ -100,9 +104,20 @@ def absolute(value: Any, base: Path) -> Any:  # noqa: ANN401 - whatever the file
 def make_paths_absolute(tree: dict[str, Any], base: Path) -> None:
     """Apply `absolute` to every path that the (possibly invalid) tree holds."""
     for keys in _PATH_KEYS:
-        parent = _get(tree, keys[:-1])
-        if isinstance(parent, dict) and keys[-1] in parent:
-            parent[keys[-1]] = absolute(parent[keys[-1]], base)
+        for parent in _parents(tree, keys[:-1]):
+            if isinstance(parent, dict) and keys[-1] in parent:
+                parent[keys[-1]] = absolute(parent[keys[-1]], base)
+
+
+def _parents(tree: Any, keys: Sequence[str]) -> list[Any]:  # noqa: ANN401
+    """The values at `keys`; several where a star stands."""
+    if "*" not in keys:
+        return [_get(tree, keys)]
+    star = keys.index("*")
+    entries = _get(tree, keys[:star])
+    if not isinstance(entries, list):
+        return []
+    return [found for entry in entries for found in _parents(entry, keys[star + 1 :])]
 
 
 def _get(tree: Any, keys: Sequence[str]) -> Any:  # noqa: ANN401

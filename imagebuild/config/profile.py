@@ -57,6 +57,8 @@ class Format(Word):
 
     QCOW2 = "qcow2"
     RAW = "raw"
+    VMDK = "vmdk"
+    VHD = "vhd"
 
 
 class Compression(Word):
@@ -65,6 +67,13 @@ class Compression(Word):
     ZSTD = "zstd"
     ZLIB = "zlib"
     NONE = "none"
+
+
+class AgentMode(Word):
+    """Where the guest takes the agent's code from."""
+
+    INJECT = "inject"
+    DEV = "dev"
 
 
 class Series(Word):
@@ -243,6 +252,38 @@ class DockerRepository(_Model):
     )
 
 
+class Registry(_Model):
+    """A private registry that the guest's docker pulls from."""
+
+    host: Annotated[str, AfterValidator(values.check_registry_host)] = Field(
+        description="HOST or HOST:PORT, exactly as the names of the container images have it."
+    )
+    ca: AbsolutePath | None = Field(
+        default=None,
+        description="PEM file with the certificate authority of the registry; relative to the "
+        "profile's file. Null: one that the guest trusts anyway.",
+    )
+    username: Annotated[str, AfterValidator(values.check_registry_user)] | None = Field(
+        default=None, description="User that the guest logs in as; null: none."
+    )
+    password_file: AbsolutePath | None = Field(
+        default=None,
+        description="File on the building host with the user's password or token. It will be "
+        "readable by root and the guest user in every guest: give that user read access only.",
+    )
+
+    @model_validator(mode="after")
+    def _match_credentials(self) -> Registry:
+        if (self.username is None) != (self.password_file is None):
+            raise ValueError("username and password_file belong together")
+        return self
+
+
+def _unique_hosts(items: tuple[Registry, ...]) -> tuple[Registry, ...]:
+    _unique(tuple(item.host for item in items))
+    return items
+
+
 _DOCKER_PACKAGES = {
     "docker-ce": ("docker-ce", "docker-ce-cli", "containerd.io"),
     "docker.io": ("docker.io",),
@@ -263,6 +304,11 @@ class Docker(_Model):
     )
     repository: DockerRepository | None = Field(
         default=None, description="Repository of docker-ce; must be null for docker.io."
+    )
+    registries: Annotated[tuple[Registry, ...], AfterValidator(_unique_hosts)] = Field(
+        default=(),
+        description="Private registries: their CA and the guest's credentials for them. Trove "
+        "itself has no option for a CA, and its login is lost under network isolation.",
     )
 
     @model_validator(mode="before")
@@ -294,6 +340,11 @@ class Guest(_Model):
         description="User that cloud-init sets up and the guest agent runs as. Trove's option "
         "injected_config_owner must name the same user.",
     )
+    root_password_file: AbsolutePath | None = Field(
+        default=None,
+        description="File on the building host with a password for root, to look into a guest "
+        "on its console. It marks the image as a dev image.",
+    )
 
 
 class CloudInit(_Model):
@@ -313,8 +364,30 @@ class Network(_Model):
     packages: Packages = Field(default=(), description="Packages that bring the network up.")
 
 
+class Controller(_Model):
+    """Where a dev image fetches the agent's code from, by ssh and rsync."""
+
+    username: Annotated[str, AfterValidator(values.check_host_user)] = Field(
+        default="stack",
+        description="User on the controller (HOST_SCP_USERNAME of trovestack).",
+    )
+    path: AbsolutePath = Field(
+        default=Path("/opt/stack/trove"),
+        description="Directory of Trove's source on the controller (PATH_TROVE of trovestack).",
+    )
+
+
 class Agent(_Model):
     """The Trove guest agent."""
+
+    mode: AgentMode = Field(
+        default=AgentMode.INJECT,
+        description="inject: the agent is part of the image; dev: the guest fetches its code "
+        "from the controller whenever the service starts. For developers only.",
+    )
+    controller: Controller = Field(
+        default=Controller(), description="Where a dev image fetches the agent's code from."
+    )
 
     source: Annotated[str, AfterValidator(values.check_agent_source)] | None = Field(
         default=None,
@@ -425,6 +498,11 @@ class Profile(_Model):
         description="Compression of qcow2 images; zlib for hypervisors older than QEMU 5.1.",
     )
     timeout: Timeout = Field(default=Timeout(), description="How long things may take.")
+
+    @property
+    def is_dev(self) -> bool:
+        """Whether the image is for development only: it holds a key or a known password."""
+        return self.agent.mode is AgentMode.DEV or self.guest.root_password_file is not None
 
     @property
     def kernel_package(self) -> str:

@@ -193,6 +193,18 @@ _check_user = _by_pattern(
     "a user name: small letters, digits, '_', '-', at most 32, a letter or '_' first",
 )
 
+check_registry_host = _by_pattern(
+    r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?",
+    "a registry: HOST or HOST:PORT, without a scheme and a path",
+)
+# RFC 7617: a user name of Basic authentication has no colon. '$' is Harbor's, for robots.
+check_registry_user = _by_pattern(
+    r"[A-Za-z0-9._$+@%=~/-]{1,128}", "a registry's user name: no blanks, quotes or colons"
+)
+check_host_user = _by_pattern(
+    r"[A-Za-z_][A-Za-z0-9._-]{0,31}", "a user name: letters, digits, '.', '_', '-'"
+)
+
 
 def check_username(value: str) -> str:
     """A user name that the guest user may have."""

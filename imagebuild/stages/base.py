@@ -6,12 +6,14 @@ This half runs as the user: it writes what DIB's hooks read. The other half is
 
 from __future__ import annotations
 
+import base64
+import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from imagebuild.inputs import Archive, Inputs
+from imagebuild.inputs import Archive, Inputs, Registry
 
 #: The host's own CA bundle: Debian and Ubuntu, Fedora.
 HOST_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
@@ -38,6 +40,7 @@ def write_inputs(inputs: Inputs, directory: Path, environ: Mapping[str, str]) ->
         (docker / "docker.sources").write_text(
             deb822(archive, inputs.arch, "/etc/apt/keyrings/docker.asc")
         )
+    _write_registries(inputs.registries, docker)
     ca = directory / "ca"
     ca.mkdir()
     for certificate in inputs.certificates:
@@ -50,6 +53,26 @@ def _write_archive(archive: Archive, arch: str, apt: Path) -> None:
     keyrings = apt / f"{archive.name}.d"
     keyrings.mkdir()
     shutil.copyfile(archive.keyring, keyrings / archive.keyring.name)
+
+
+def _write_registries(registries: Sequence[Registry], docker: Path) -> None:
+    """CA files as docker's `certs.d` has them, and the `config.json` of who pulls.
+
+    Docker's documentation: "Verify repository client with certificates", "docker login".
+    """
+    auths = {}
+    for registry in registries:
+        if registry.ca:
+            place = docker / "certs.d" / registry.host
+            place.mkdir(parents=True)
+            (place / "ca.crt").write_bytes(registry.ca)
+        if registry.password:
+            words = f"{registry.username}:{registry.password}"
+            auths[registry.host] = {"auth": base64.b64encode(words.encode()).decode()}
+    if auths:
+        config = docker / "config.json"
+        config.touch(mode=0o600)
+        config.write_text(json.dumps({"auths": auths}, indent=1) + "\n")
 
 
 def deb822(archive: Archive, arch: str, keyring: str) -> str:

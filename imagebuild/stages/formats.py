@@ -16,6 +16,18 @@ ZSTD_SINCE = (5, 1)
 MAX_THREADS = 16
 
 
+#: qemu-img's names of the formats (qemu-img(1)), and what each needs:
+#: `streamOptimized`, the one VMDK subformat that vSphere and Glance import, is compressed
+#: and written in one pass; `force_size` keeps vpc from rounding the disk's size to a
+#: geometry of cylinders, heads and sectors, which Hyper-V and Azure do not use.
+_DRIVERS = {Format.QCOW2: "qcow2", Format.VMDK: "vmdk", Format.VHD: "vpc"}
+_OPTIONS = {
+    Format.QCOW2: "compat=1.1",
+    Format.VMDK: "subformat=streamOptimized,adapter_type=lsilogic",
+    Format.VHD: "subformat=dynamic,force_size=on",
+}
+
+
 def formats_argv(
     raw: Path, out: Path, fmt: Format, compression: Compression, *, threads: int
 ) -> list[str]:
@@ -27,9 +39,9 @@ def formats_argv(
     """
     if fmt is Format.RAW:
         return sparse_copy_argv(raw, out)
-    options = "compat=1.1"
-    argv = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2"]
-    if compression is not Compression.NONE:
+    argv = ["qemu-img", "convert", "-f", "raw", "-O", _DRIVERS[fmt]]
+    options = _OPTIONS[fmt]
+    if fmt is Format.QCOW2 and compression is not Compression.NONE:
         argv.append("-c")
         # zlib is the default, and the option's name is unknown before QEMU 5.1.
         if compression is Compression.ZSTD:
@@ -54,10 +66,10 @@ def convert(
     `compression` matters for qcow2 alone. Raises PreflightError when qemu-img is missing
     or too old for zstd, BuildError when the conversion fails or takes too long.
     """
-    if fmt is Format.QCOW2:
+    if fmt is not Format.RAW:
         need("qemu-img", "qemu-utils")
-        if compression is Compression.ZSTD:
-            _require_zstd()
+    if fmt is Format.QCOW2 and compression is Compression.ZSTD:
+        _require_zstd()
     if not raw.is_file():
         raise BuildError("there is no raw image to convert", where=str(raw))
     partial = out.with_name(f".{out.name}.partial")

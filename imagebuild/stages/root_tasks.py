@@ -33,6 +33,7 @@ def compose(
     seconds: float | None,
     content: Mapping[str, Any] | None = None,
     owner: Sequence[int] = (0, 0),
+    epoch: int,
 ) -> dict[str, Any]:
     """Run DIB for a stage and put the tree into the store (see trees.compose)."""
     return trees.compose(
@@ -45,6 +46,7 @@ def compose(
         seconds=seconds,
         content=content,
         owner=(owner[0], owner[1]),
+        epoch=epoch,
     )
 
 

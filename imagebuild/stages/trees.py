@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from imagebuild import dib
+from imagebuild import dib, inventory
 from imagebuild.errors import BuildError
-from imagebuild.events import Emit
+from imagebuild.events import Emit, StepFinished, StepStarted
 from imagebuild.host.namespace import remove_tree
 from imagebuild.host.run import base_env
 
@@ -30,14 +30,16 @@ def compose(
     seconds: float | None,
     content: Mapping[str, Any] | None,
     owner: tuple[int, int],
+    epoch: int,
 ) -> dict[str, Any]:
     """Compose the tree of a stage with DIB and rename it into the store.
 
     `paths` gives the values of the placeholders in `argv` and `environment` (`scratch`,
     `cache`, …), `entry`, the store's place for the result, and `image`, what it is a tree
-    of. With `content`, package lists are added to it and it is written to
-    /etc/imagebuild/content.json in the tree.
-    Returns `{"content", "hooks"}`. Raises BuildError.
+    of. With `content`, package lists are added to it, it is written to
+    /etc/imagebuild/content.json in the tree, and the tree's inventory is taken. Times after
+    `epoch` (seconds) are set back to it.
+    Returns `{"content", "rootfs", "hooks"}`. Raises BuildError.
     """
     scratch = Path(paths["scratch"])
     tree = scratch / f"{stage}-tree"
@@ -55,9 +57,26 @@ def compose(
         place = tree / "etc/imagebuild"
         place.mkdir(exist_ok=True)
         (place / "content.json").write_text(render_content(filled))
-    meta = {"image": paths["image"], "content": filled, "hooks": hooks}
-    _seal(tree, Path(paths["entry"]), meta, scratch, owner)
-    return {"content": filled, "hooks": hooks}
+    inventory.clamp_times(tree, epoch)
+    whole = scratch / f"{Path(paths['entry']).name}.entry"
+    whole.mkdir()
+    os.chown(whole, *owner)
+    answer = {"content": filled, "rootfs": {}, "hooks": hooks}
+    if content is not None:
+        answer["rootfs"] = _take_inventory(tree, whole / inventory.FILE_NAME, emit, stage)
+    (whole / "meta.json").write_text(json.dumps({"image": paths["image"], **answer}))
+    tree.rename(whole / "tree")
+    _seal(whole, Path(paths["entry"]))
+    return answer
+
+
+def _take_inventory(tree: Path, path: Path, emit: Emit, stage: str) -> dict[str, Any]:
+    emit(StepStarted(stage, "inventory", "files"))
+    started = time.monotonic()
+    summary = inventory.write(inventory.walk(tree), path)
+    seconds = round(time.monotonic() - started, 2)
+    emit(StepFinished(stage, "inventory", "files", seconds))
+    return summary.to_json()
 
 
 def render_content(content: Mapping[str, Any]) -> str:
@@ -125,15 +144,8 @@ def dpkg_list(tree: Path) -> dict[str, str]:
     return dict(sorted(packages.items()))
 
 
-def _seal(
-    tree: Path, entry: Path, meta: Mapping[str, Any], scratch: Path, owner: tuple[int, int]
-) -> None:
-    """Rename the tree into the store, whole with its description, or not at all."""
-    whole = scratch / f"{entry.name}.entry"
-    whole.mkdir()
-    os.chown(whole, *owner)
-    (whole / "meta.json").write_text(json.dumps(meta))
-    tree.rename(whole / "tree")
+def _seal(whole: Path, entry: Path) -> None:
+    """Rename a finished entry into the store."""
     entry.parent.mkdir(parents=True, exist_ok=True)
     if entry.exists():
         remove_tree(entry)

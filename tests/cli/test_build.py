@@ -187,11 +187,11 @@ class site:  # noqa: N801 - reads as a word where it is used
 
 
 def test_format_that_is_not_known(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    file = tmp_path / "x.vmdk"
+    file = tmp_path / "x.vdi"
     assert failing(capsys, 2, "build", "debian", "bookworm", "-o", str(file)) == (
-        "error: cannot tell the format of x.vmdk\n"
+        "error: cannot tell the format of x.vdi\n"
         f"  where: -o {file}\n"
-        "  try: end its name with .qcow2 or .raw\n"
+        "  try: end its name with .qcow2 or .raw or .vmdk or .vhd\n"
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from imagebuild import artifact
+from imagebuild import artifact, inventory
 from imagebuild.digest import of_file
 from imagebuild.errors import BuildError, ConfigError, PreflightError
 from imagebuild.host.run import run
@@ -25,7 +25,9 @@ def make_artifact(directory: Path, text: str = "image") -> dict[str, Any]:
     image = directory / f"{plan.name}.qcow2"
     image.write_text(text)
     content = {"packages": {"adduser": "3.134"}, "python_packages": {"trove": "25.0.0"}}
-    document = artifact.manifest(plan, inputs, content, [image])
+    (directory / inventory.FILE_NAME).write_bytes(b"files")
+    described = {"content": content, "rootfs": {"sha256": "9" * 64, "entries": 2, "bytes": 5}}
+    document = artifact.manifest(plan, inputs, described, [image])
     artifact.write_description(directory, document, {"seconds": 1.5})
     return document
 
@@ -38,7 +40,14 @@ def test_description(tmp_path: Path) -> None:
     document = make_artifact(tmp_path / "a")
     image = f"{document['name']}.qcow2"
     assert names(tmp_path / "a") == sorted(
-        [image, "SHA256SUMS", "manifest.json", "packages.txt", "timing.json"]
+        [
+            image,
+            "SHA256SUMS",
+            "manifest.json",
+            "packages.txt",
+            "rootfs.jsonl.gz",
+            "timing.json",
+        ]
     )
     assert json.loads((tmp_path / "a/manifest.json").read_text()) == document
     plan = plan_of(make_inputs())
@@ -61,7 +70,7 @@ def test_sha256sums_are_what_sha256sum_reads(tmp_path: Path) -> None:
     image = f"{document['name']}.qcow2"
     good = run(["sha256sum", "--strict", "-c", "SHA256SUMS"], cwd=tmp_path / "a")
     assert good.stdout.decode().splitlines() == [
-        f"{image}: OK", "manifest.json: OK", "packages.txt: OK",
+        f"{image}: OK", "manifest.json: OK", "packages.txt: OK", "rootfs.jsonl.gz: OK",
     ]  # fmt: skip
     (tmp_path / "a" / image).write_text("imago")
     bad = run(["sha256sum", "-c", "SHA256SUMS"], cwd=tmp_path / "a", check=False)
@@ -103,7 +112,7 @@ def test_the_new_one_is_whole_before_the_older_goes(
     def watch(path: Path) -> None:
         removed.append(path)
         assert next((tmp_path / "final").glob("*.qcow2")).read_text() == "new"
-        assert len(names(tmp_path / "final")) == 5
+        assert len(names(tmp_path / "final")) == 6
         assert [x for x in names(tmp_path) if not x.startswith(".")] == ["final"]
 
     monkeypatch.setattr(shutil, "rmtree", watch)

@@ -274,7 +274,7 @@ def test_origins_say_who_set_what(tmp_path: Path) -> None:
     assert origins["timeout.base"] == "default"
     leaves = {p for p in known_paths() if not any(q.startswith(p + ".") for q in known_paths())}
     # Mappings that are null show as one key.
-    assert set(origins) - leaves == {"mirror.security", "docker.repository"}
+    assert set(origins) - leaves == {"mirror.security", "docker.repository", "docker.registries"}
     assert loaded.profile.timeout.seconds("build") is None
     assert loaded.profile.timeout.seconds("agent") == 1800
 
@@ -411,7 +411,7 @@ def test_mistake_names_line_key_and_nearest_word(
 
 def test_all_mistakes_of_a_file_and_its_parent_at_once(tmp_path: Path) -> None:
     parent = write(tmp_path, "_p.yaml", WHOLE + "comppression: zstd\n")
-    child = write(tmp_path, "c.yaml", "extends: _p\nformats: [vhd]\ndisk:\n  size: -1\n")
+    child = write(tmp_path, "c.yaml", "extends: _p\nformats: [vdi]\ndisk:\n  size: -1\n")
     error = fail(child)
     assert error.what == "the profile c has 3 mistakes"
     assert sorted(line.split(": ")[0] for line in error.detail.splitlines()) == [

@@ -60,6 +60,8 @@ def make_inputs(*sets: str, **changes: Any) -> Inputs:  # noqa: ANN401 - Inputs'
         ),
         "docker_key": DockerKey(b"key", "f" * 64),
         "certificates": (Certificate("site-0-0.crt", b"pem", "4" * 64),),
+        "registries": (),
+        "dev": None,
         "base_elements": BASE_ELEMENTS,
         "agent_elements": AGENT_ELEMENTS,
         "elements": {

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from imagebuild import dib
+from imagebuild import dib, inventory
 from imagebuild.errors import BuildError
 from imagebuild.host.run import run
 from imagebuild.stages import trees
@@ -124,6 +124,10 @@ print("dib-run-parts 10-a completed", flush=True)
 WHOLE = FAKE + '(tree / "etc/os-release").write_text("ID=debian")\n'
 
 
+#: Later than the file's own time is what the build wrote.
+EPOCH = 1_700_000_000
+
+
 def compose(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -144,6 +148,7 @@ def compose(
         seconds=30,
         content=content,
         owner=(os.getuid(), os.getgid()),
+        epoch=EPOCH,
     )
 
 
@@ -152,7 +157,7 @@ def test_a_finished_tree_is_in_the_store(tmp_path: Path, monkeypatch: pytest.Mon
     older.mkdir(parents=True)  # left by a process that was killed while removing
     answer = compose(tmp_path, monkeypatch, WHOLE, {"profile": "x"})
     entry = tmp_path / "trees/base-0123"
-    assert sorted(p.name for p in entry.iterdir()) == ["meta.json", "tree"]
+    assert sorted(p.name for p in entry.iterdir()) == ["meta.json", "rootfs.jsonl.gz", "tree"]
     assert (entry / "tree/etc/argv").read_text() == f"{tmp_path}/scratch/image"
     content = {
         "profile": "x",
@@ -165,11 +170,16 @@ def test_a_finished_tree_is_in_the_store(tmp_path: Path, monkeypatch: pytest.Mon
     assert (meta["image"], meta["content"]) == ("trove-guest-x", content)
     assert [hook[:2] for hook in meta["hooks"]] == [["install", "10-a"]]
     assert answer["content"] == content
+    files = inventory.read(entry / "rootfs.jsonl.gz")
+    assert answer["rootfs"] == inventory.write(files, tmp_path / "again.gz").to_json()
+    assert {"/etc/argv", "/etc/imagebuild/content.json"} <= {f.path for f in files}
+    assert {f.mtime for f in files} == {EPOCH}
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
 def test_a_tree_without_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert compose(tmp_path, monkeypatch, WHOLE, None)["content"] == {}
+    answer = compose(tmp_path, monkeypatch, WHOLE, None)
+    assert (answer["content"], answer["rootfs"]) == ({}, {})
     assert not (tmp_path / "trees/base-0123/tree/etc/imagebuild").exists()
 
 

@@ -1,0 +1,139 @@
+"""What the guest trusts and is trusted with: CA certificates, registry credentials, dev keys.
+
+The part of `resolve.py` that reads secrets. None of them leaves `Inputs` but for the
+image: plans and manifests carry digests.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from pathlib import Path
+
+from imagebuild.config.profile import AgentMode, Profile
+from imagebuild.config.profile import Registry as RegistryKey
+from imagebuild.digest import of_bytes
+from imagebuild.errors import ConfigError
+from imagebuild.inputs import Certificate, Dev, DevKey, Registry
+
+#: Cost of the digest that stands for a password in manifests (RFC 7914, section 2): who
+#: has only the manifest shall not find a weak one quickly.
+_SCRYPT = {"n": 1 << 14, "r": 8, "p": 1, "dklen": 16}
+
+#: The longest password line that is read, in characters.
+_LONGEST = 4096
+
+
+def resolve_certificates(profile: Profile) -> tuple[Certificate, ...]:
+    """The profile's CA certificates, one value each. Raises ConfigError."""
+    found = []
+    for number, path in enumerate(profile.ca_certificates):
+        # update-ca-certificates wants one certificate a file.
+        for part, data in enumerate(_read_certificates(path, "ca_certificates")):
+            found.append(Certificate(f"site-{number}-{part}.crt", data, of_bytes(data)))
+    return tuple(found)
+
+
+def resolve_registries(profile: Profile) -> tuple[Registry, ...]:
+    """The profile's private registries with what their files hold. Raises ConfigError."""
+    return tuple(
+        _registry(entry, f"docker.registries[{number}]")
+        for number, entry in enumerate(profile.docker.registries)
+    )
+
+
+def resolve_dev(profile: Profile, *, for_run: bool) -> Dev | None:
+    """What a dev image gets; None for any other.
+
+    The key is made here, and only for a run: it exists in the image and nowhere else.
+    """
+    if not profile.is_dev:
+        return None
+    password = None
+    if profile.guest.root_password_file:
+        password = _read_password(profile.guest.root_password_file, "guest.root_password_file")
+    if not for_run:
+        return Dev(None, None, password)
+    key = make_key() if profile.agent.mode is AgentMode.DEV else None
+    return Dev(secrets.token_hex(16), key, password)
+
+
+def make_key(comment: str = "imagebuild-dev-guest") -> DevKey:
+    """A new ed25519 key pair (RFC 8709) in OpenSSH's formats."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    key = Ed25519PrivateKey.generate()
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.OpenSSH,
+        serialization.NoEncryption(),
+    )
+    public = key.public_key().public_bytes(
+        serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
+    )
+    return DevKey(private, f"{public.decode()} {comment}")
+
+
+def _registry(entry: RegistryKey, where: str) -> Registry:
+    ca = b""
+    if entry.ca:
+        ca = b"".join(_read_certificates(entry.ca, f"{where}.ca"))
+    password = secret = ""
+    if entry.password_file and entry.username:
+        password = _read_password(entry.password_file, f"{where}.password_file")
+        salt = f"imagebuild registry {entry.host} {entry.username}".encode()
+        secret = hashlib.scrypt(password.encode(), salt=salt, **_SCRYPT).hex()
+    return Registry(
+        host=entry.host,
+        ca=ca,
+        ca_sha256=of_bytes(ca) if ca else "",
+        username=entry.username or "",
+        password=password,
+        secret=secret,
+    )
+
+
+def _read(path: Path, what: str, key: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as exc:
+        raise ConfigError(
+            f"cannot read {what}", where=str(path), detail=str(exc), hint=f"check the key {key}"
+        ) from exc
+
+
+def _read_password(path: Path, key: str) -> str:
+    """The one line of a password file."""
+    data = _read(path, "a password file", key)
+    try:
+        lines = data.decode().splitlines()
+    except UnicodeDecodeError:
+        lines = []
+    # A colon or a blank at an end would be read otherwise than it was meant.
+    if len(lines) != 1 or not lines[0].strip() or not lines[0].isprintable():
+        raise ConfigError(
+            "a password file must hold one line of printable characters",
+            where=str(path),
+            hint=f"write the password of {key} alone into that file",
+        )
+    if len(lines[0]) > _LONGEST:
+        raise ConfigError(f"the password is longer than {_LONGEST} characters", where=str(path))
+    return lines[0]
+
+
+def _read_certificates(path: Path, key: str) -> list[bytes]:
+    """The certificates of a PEM file, each with its own end of line. Raises ConfigError."""
+    pem = _read(path, "a CA certificate", key)
+    if b"-----BEGIN CERTIFICATE-----" not in pem:
+        raise ConfigError("this is no PEM certificate", where=str(path))
+    if b"PRIVATE KEY" in pem:
+        raise ConfigError(
+            f"a file of {key} holds a private key",
+            where=str(path),
+            detail="it would be readable by everybody in every guest",
+            hint="keep only the CERTIFICATE blocks in that file",
+        )
+    blocks = re.findall(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", pem, re.DOTALL)
+    return [block + b"\n" for block in blocks]
