@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import shutil
@@ -104,23 +105,16 @@ def check_writable(directory: Path) -> None:
         )
 
 
-def beside(directory: Path) -> Path:
-    """Where the artifact that goes to `directory` is put together, on the same filesystem.
-
-    What killed builds of the same artifact left there is removed: the caller holds the
-    artifact's lock.
-    """
-    for stale in directory.parent.glob(f".{directory.name}.partial-*"):
-        shutil.rmtree(stale)
-    return directory.parent / f".{directory.name}.partial-{os.getpid()}"
-
-
 def place(whole: Path, directory: Path) -> None:
     """Rename the finished directory into place; an older artifact there is replaced.
 
     `whole` must be on the same filesystem. At no moment a half-written artifact can be
-    seen under the final name.
+    seen under the final name, and, where the filesystem can exchange names, at none is
+    there no artifact.
     """
+    if directory.exists() and _exchange(whole, directory):
+        shutil.rmtree(whole)
+        return
     old = None
     if directory.exists():
         old = directory.with_name(f".{directory.name}.old-{os.getpid()}")
@@ -135,6 +129,17 @@ def place(whole: Path, directory: Path) -> None:
         shutil.rmtree(old)
 
 
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two names change places in one step (renameat2(2)); False where that is unknown."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    try:
+        renameat2 = libc.renameat2  # glibc 2.28
+    except AttributeError:
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return bool(renameat2(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0)
+
+
 def link_newest(directory: Path, link: str) -> None:
     """Point the stable name at the newest artifact, atomically."""
     path = directory.parent / link
@@ -146,15 +151,10 @@ def link_newest(directory: Path, link: str) -> None:
     fresh.replace(path)
 
 
-def place_file(source: Path, target: Path) -> None:
-    """Put a copy of an image at `target` (-o FILE), atomically.
+def place_file(source: Path, partial: Path, target: Path) -> None:
+    """Put a copy of an image at `target` (-o FILE), atomically, by way of `partial`.
 
     A copy and not a hard link: who boots the file writes into it.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        run(sparse_copy_argv(source, fresh), what=f"cannot write {target}")
-        fresh.replace(target)
-    finally:
-        fresh.unlink(missing_ok=True)
+    run(sparse_copy_argv(source, partial), what=f"cannot write {target}")
+    partial.replace(target)

@@ -16,11 +16,13 @@ from typing import Any
 
 from imagebuild import artifact, inventory
 from imagebuild.agent import wheels
+from imagebuild.claims import claim_directory, claim_file
 from imagebuild.config.profile import Format
 from imagebuild.errors import ImagebuildError, Interrupted, PreflightError, TemporaryError
 from imagebuild.events import (
     Emit,
     Event,
+    Note,
     StageFinished,
     StageStarted,
     StepFinished,
@@ -29,6 +31,7 @@ from imagebuild.events import (
 from imagebuild.host import scratch
 from imagebuild.host.preflight import MACHINES
 from imagebuild.host.run import network_env
+from imagebuild.host.space import SpaceWatch
 from imagebuild.host.worker import Worker
 from imagebuild.inputs import Inputs
 from imagebuild.plan import Plan, StagePlan, content_of
@@ -126,7 +129,7 @@ class _Build:
         entry = self.entry(stage)
         path = self.paths.cache / "locks" / f"{entry.name}.lock"
         with _stage(self.emit, plan) as report:
-            lock = self.locks.enter_context(scratch.lock(path))
+            lock = self.lock(path, f"is making the same tree of the stage {stage}")
             report.reused = (entry / "meta.json").exists()
             if not report.reused:
                 prepare()
@@ -135,6 +138,14 @@ class _Build:
         meta: dict[str, Any] = json.loads((entry / "meta.json").read_text())
         self.hooks[stage] = [] if report.reused else meta["hooks"]
         return meta
+
+    def lock(self, path: Path, what: str) -> int:
+        """Hold a lock to the end of the build; says so when it has to wait for another."""
+        try:
+            return self.locks.enter_context(scratch.lock(path, wait=False))
+        except TemporaryError:
+            self.emit(Note(f"waiting for another build, which {what}"))
+        return self.locks.enter_context(scratch.lock(path))
 
     def compose(self, plan: StagePlan, content: Mapping[str, Any] | None) -> None:
         self.worker.call(
@@ -155,7 +166,6 @@ class _Build:
         self.base()
         described = self.agent()
         raw = self.disk()
-        whole.mkdir(parents=True)
         shutil.copyfile(self.entry("agent") / inventory.FILE_NAME, whole / inventory.FILE_NAME)
         images = self.formats(raw, whole)
         return artifact.manifest(self.plan, self.inputs, described, images)
@@ -263,12 +273,20 @@ class _Build:
 
 
 def build(
-    plan: Plan, inputs: Inputs, paths: Paths, emit: Emit, log: Path | None = None
+    plan: Plan,
+    inputs: Inputs,
+    paths: Paths,
+    emit: Emit,
+    log: Path | None = None,
+    *,
+    wait: bool = False,
 ) -> Artifact:
     """Run a plan and place the artifact.
 
-    `log` is the build's log so far: a copy goes into the artifact. Raises what the stages
-    raise; nothing is left at the artifact's place then.
+    `log` is the build's log so far: a copy goes into the artifact. When another build is
+    writing one of the outputs, this one waits for it with `wait`, else TemporaryError.
+    Raises what the stages raise, and PreflightError when a disk is full; nothing is left
+    at the outputs' places then.
     """
     if plan.provisional:
         raise PreflightError(
@@ -276,23 +294,70 @@ def build(
             detail="not resolved: " + "; ".join(plan.unresolved),
             hint="run without --offline",
         )
-    started = time.time()
     artifact.check_target(paths.artifact)
     for target in paths.places:
         artifact.check_writable(target.parent)
+    watch = SpaceWatch(
+        [paths.cache, paths.artifact.parent, *(p.parent for p in paths.places)], _users(paths)
+    )
+    with ExitStack() as claims, watch:
+        try:
+            whole = claims.enter_context(
+                claim_directory(paths.artifact, on_wait=_waiter(emit, wait, paths.artifact))
+            )
+            partials = {
+                target: claims.enter_context(
+                    claim_file(target, on_wait=_waiter(emit, wait, target))
+                )
+                for target in sorted(set(paths.places))
+            }
+            document = _make(plan, inputs, paths, emit, log, whole)
+            for target, partial in partials.items():
+                image = paths.artifact / f"{plan.name}{target.suffix}"
+                artifact.place_file(image, partial, target)
+        except (ImagebuildError, OSError) as exc:
+            if isinstance(exc, Interrupted | TemporaryError):
+                raise
+            full = watch.explain(exc)
+            if full:
+                raise full from exc
+            raise
+    if paths.link:
+        artifact.link_newest(paths.artifact, plan.link)
+    return Artifact(paths.artifact, document)
+
+
+def _waiter(emit: Emit, wait: bool, output: Path) -> Callable[[], None] | None:
+    if not wait:
+        return None
+    return lambda: emit(Note(f"waiting for another build that is writing {output}"))
+
+
+def _users(paths: Paths) -> dict[str, Path]:
+    """What takes the space, by the names that an error uses."""
+    cache = paths.cache
+    return {
+        f"scratch space of builds ({paths.scratch_root})": paths.scratch_root,
+        f"finished trees ({paths.trees})": paths.trees,
+        f"downloads ({paths.sources})": paths.sources,
+        f"diskimage-builder's packages ({cache / 'dib'})": cache / "dib",
+        f"images ({paths.artifact.parent})": paths.artifact.parent,
+    }
+
+
+def _make(
+    plan: Plan, inputs: Inputs, paths: Paths, emit: Emit, log: Path | None, whole: Path
+) -> dict[str, Any]:
+    """Run all stages with a worker and scratch space, and place the artifact."""
+    started = time.time()
     limit = inputs.profile.timeout.seconds("build")
     deadline = None if limit is None else time.monotonic() + limit
     recorder = _Recorder(emit)
     with ExitStack() as locks:
-        out_lock = paths.cache / "locks" / f"artifact-{paths.artifact.name}.lock"
-        locks.enter_context(
-            scratch.lock(out_lock, wait=False, what=f"the artifact {paths.artifact}")
-        )
         directory = locks.enter_context(scratch.directory(paths.scratch_root, plan.name))
         worker = locks.enter_context(Worker(recorder))
         worker.call("sweep", root=str(paths.scratch_root))
         run = _Build(plan, inputs, paths, recorder, worker, directory, locks, deadline)
-        whole = artifact.beside(paths.artifact)
         try:
             document = run.make(whole)
             timing = {
@@ -310,13 +375,8 @@ def build(
                 worker.stop()  # it may be in the middle of a task
             raise
         finally:
-            shutil.rmtree(whole, ignore_errors=True)
             _tidy(directory, run)
-    if paths.link:
-        artifact.link_newest(paths.artifact, plan.link)
-    for target in paths.places:
-        artifact.place_file(paths.artifact / f"{plan.name}{target.suffix}", target)
-    return Artifact(paths.artifact, document)
+    return document
 
 
 def _renamed(source: Path, target: Path) -> bool:

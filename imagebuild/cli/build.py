@@ -66,6 +66,10 @@ class _Places:
     "--offline", is_flag=True, envvar="IMAGEBUILD_OFFLINE", show_envvar=True,
     help="Ask nothing of the network; what it would have said is marked as not resolved.",
 )  # fmt: skip
+@click.option(
+    "--wait", is_flag=True, envvar="IMAGEBUILD_WAIT", show_envvar=True,
+    help="Wait for another build that is writing the same output, instead of ending with 75.",
+)  # fmt: skip
 @json_option
 @image_options
 @profile_options
@@ -77,6 +81,7 @@ def build(
     cache_dir: Path,
     dry_run: bool,
     offline: bool,
+    wait: bool,
     as_json: bool,
     request: ProfileRequest,
 ) -> None:
@@ -96,7 +101,7 @@ def build(
     if dry_run:
         _show(plan, as_json)
         return
-    artifact = _run(plan, inputs, places)
+    artifact = _run(plan, inputs, places, wait=wait)
     if as_json:
         terminal.json(
             {
@@ -156,7 +161,7 @@ def _plan(
     return make_plan(inputs, directory, places.files), inputs
 
 
-def _run(plan: Plan, inputs: Inputs, places: _Places) -> Artifact:
+def _run(plan: Plan, inputs: Inputs, places: _Places, *, wait: bool) -> Artifact:
     from imagebuild.build import Paths
     from imagebuild.build import build as run_build
     from imagebuild.cli.render import Renderer, duration
@@ -180,7 +185,7 @@ def _run(plan: Plan, inputs: Inputs, places: _Places) -> Artifact:
     renderer = Renderer(terminal, log, secrets(network_env()))
     try:
         with renderer.live():
-            artifact = run_build(plan, inputs, paths, renderer, log)
+            artifact = run_build(plan, inputs, paths, renderer, log, wait=wait)
     except ImagebuildError as exc:
         exc.detail = renderer.clean(exc.detail)
         exc.hint = (exc.hint + "; " if exc.hint else "") + f"the whole log: {log}"

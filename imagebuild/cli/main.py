@@ -96,7 +96,21 @@ def run(argv: list[str]) -> int:
             terminal.console.print_exception()
         terminal.error(exc)
         return int(exc.exit_code)
+    except OSError as exc:
+        # What no part of the tool foresaw: a disk that is full, a file that is closed to us.
+        if terminal.debug:
+            terminal.console.print_exception()
+        terminal.error(_of_system(exc))
+        return int(ExitCode.FAILED)
     return 0
+
+
+def _of_system(exc: OSError) -> ImagebuildError:
+    return ImagebuildError(
+        exc.strerror or str(exc) or type(exc).__name__,
+        where=str(exc.filename or ""),
+        hint="--debug shows where it happened",
+    )
 
 
 def main() -> NoReturn:

@@ -5,6 +5,7 @@ Both write the whole output of the programs to the log file, with secrets struck
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -53,6 +54,7 @@ class Renderer:
         self._terminal = terminal
         self._secrets = tuple(s for s in secrets if s)
         self._log = log.open("a", encoding="utf-8", errors="replace")
+        self._log_is_whole = True
         self._live: Live | None = None
         self._stage: tuple[str, float] | None = None
         self._step: tuple[str, float] | None = None
@@ -89,8 +91,11 @@ class Renderer:
             line = f"=== stage {event.stage} done in {event.seconds} s"
         else:
             return
-        self._log.write(f"{time.strftime('%H:%M:%S')} {self.clean(line)}\n")
-        self._log.flush()
+        try:
+            self._log.write(f"{time.strftime('%H:%M:%S')} {self.clean(line)}\n")
+            self._log.flush()
+        except OSError:  # a full disk: the build itself will say so
+            self._log_is_whole = False
 
     def clean(self, line: str) -> str:
         """The text with every secret struck out."""
@@ -139,4 +144,7 @@ class Renderer:
 
     def close(self) -> None:
         """Close the log."""
-        self._log.close()
+        with contextlib.suppress(OSError):
+            self._log.close()
+        if not self._log_is_whole:
+            self._terminal.warning(f"the log is not complete: {self._log.name}")

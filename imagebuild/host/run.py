@@ -79,13 +79,23 @@ def spawn(
     stderr: int | IO[bytes] | None = None,
     new_session: bool = False,
     pass_fds: Sequence[int] = (),
+    die_with_parent: bool = False,
 ) -> subprocess.Popen[bytes]:
-    """Start a program. Raises PreflightError when it is not there."""
+    """Start a program. Raises PreflightError when it is not there.
+
+    With `die_with_parent` the kernel ends it when the calling thread ends (prctl(2),
+    PR_SET_PDEATHSIG): also when the tool is killed.
+    """
     args = [os.fspath(a) for a in argv]
+    whole = dict(base_env() if env is None else env)
+    setpriv = which("setpriv") if die_with_parent else None
+    # setpriv would not tell a program that is missing from one that failed.
+    if setpriv and shutil.which(args[0], path=whole.get("PATH")):
+        args = [setpriv, "--pdeathsig", "KILL", "--", *args]
     try:
         return subprocess.Popen(
             args,
-            env=dict(base_env() if env is None else env),
+            env=whole,
             cwd=cwd,
             stdin=stdin,
             stdout=stdout,
@@ -123,6 +133,7 @@ def run(
         stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        die_with_parent=True,
     )
     with process:
         try:
@@ -145,4 +156,4 @@ def run(
             where=" ".join(os.fspath(a) for a in argv)[:300],
             detail="\n".join(lines[-15:]),
         )
-    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+    return subprocess.CompletedProcess(list(argv), process.returncode, out, err)

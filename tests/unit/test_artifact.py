@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from imagebuild import artifact, inventory
+from imagebuild.claims import claim_file
 from imagebuild.digest import of_file
 from imagebuild.errors import BuildError, ConfigError, PreflightError
 from imagebuild.host.run import run
@@ -200,12 +201,17 @@ def test_writable_needs_nothing_to_exist(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
+def place_file(source: Path, target: Path) -> None:
+    with claim_file(target, on_wait=None) as partial:
+        artifact.place_file(source, partial, target)
+
+
 def test_place_file_copies(tmp_path: Path) -> None:
     source, target = tmp_path / "image.raw", tmp_path / "new/place/disk.raw"
     with source.open("wb") as file:
         file.write(b"boot")
         file.truncate(64 << 20)
-    artifact.place_file(source, target)
+    place_file(source, target)
     assert target.stat().st_ino != source.stat().st_ino
     assert target.stat().st_size == 64 << 20
     assert target.stat().st_blocks * 512 < 1 << 20, "the holes were filled"
@@ -219,7 +225,7 @@ def test_place_file_replaces_without_touching_who_has_it_open(tmp_path: Path) ->
     source.write_bytes(b"new")
     target.write_bytes(b"old")
     with target.open("rb") as held:
-        artifact.place_file(source, target)
+        place_file(source, target)
         assert held.read() == b"old"
     assert target.read_bytes() == b"new"
     assert names(tmp_path) == ["disk.raw", "image.raw"]
@@ -229,21 +235,7 @@ def test_place_file_that_fails_leaves_what_was(tmp_path: Path) -> None:
     target = tmp_path / "disk.raw"
     target.write_bytes(b"old")
     with pytest.raises(BuildError, match="cannot write") as caught:
-        artifact.place_file(tmp_path / "gone.raw", target)
+        place_file(tmp_path / "gone.raw", target)
     assert caught.value.what == f"cannot write {target}"
     assert target.read_bytes() == b"old"
     assert names(tmp_path) == ["disk.raw"]
-
-
-def test_what_killed_builds_left_beside_the_artifact_goes(tmp_path: Path) -> None:
-    target = tmp_path / "guest-1a2b3c4d"
-    stale = tmp_path / ".guest-1a2b3c4d.partial-1"
-    other = tmp_path / ".guest-99999999.partial-1"
-    for directory in (stale, other):
-        directory.mkdir()
-        (directory / "half.qcow2").touch()
-    fresh = artifact.beside(target)
-    assert fresh.parent == tmp_path
-    assert not fresh.exists()
-    assert not stale.exists()
-    assert other.exists(), "another artifact's build may be alive"
