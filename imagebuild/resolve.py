@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,6 +18,7 @@ from imagebuild import __version__, archive, dib
 from imagebuild.agent.source import resolve_agent
 from imagebuild.archive import Suite
 from imagebuild.config.profile import DockerRepository, Profile
+from imagebuild.config.values import parse_snapshot
 from imagebuild.data import elements_dir
 from imagebuild.digest import of_bytes, of_file
 from imagebuild.errors import ConfigError
@@ -128,8 +131,9 @@ def _refuse_credentials(profile: Profile) -> None:
     if security:
         urls["mirror.security.url"] = security.url
         urls["mirror.security.snapshot_url"] = security.snapshot_url or ""
-    if profile.docker.repository:
-        urls["docker.repository.url"] = profile.docker.repository.url
+    if repository := profile.docker.repository:
+        urls["docker.repository.url"] = repository.url
+        urls["docker.repository.snapshot_url"] = repository.snapshot_url or ""
     for key, url in urls.items():
         if "@" in urlsplit(url).netloc:
             raise ConfigError(
@@ -168,7 +172,7 @@ def _archives(profile: Profile, *, offline: bool) -> tuple[Archive, ...]:
         Archive(
             name,
             url,
-            _suites(url, suites, keyring, offline),
+            _suites(url, suites, keyring, offline, mirror.snapshot),
             components,
             keyring,
             of_file(keyring) if keyring.is_file() else "",
@@ -180,41 +184,71 @@ def _archives(profile: Profile, *, offline: bool) -> tuple[Archive, ...]:
 
 def _snapshot_url(profile: Profile, key: str, url: str, template: str | None) -> str:
     """Where an archive is read from: its snapshot when the profile pins a time."""
-    if profile.mirror.snapshot is None:
+    pin = profile.mirror.snapshot
+    if pin is None:
         return url
     if template is None:
         raise ConfigError(
             "mirror.snapshot is set, but not where the snapshots of this archive are",
             where=f"{key}.snapshot_url",
-            hint="set it to the snapshot service's URL, with {snapshot} where the time belongs",
+            detail="it would be read as it is today, and the pin would not hold",
+            hint="set it to the snapshot service's URL, with {snapshot} where the time belongs"
+            + ("; or docker.source=docker.io" if key.startswith("docker") else ""),
         )
-    return template.replace("{snapshot}", profile.mirror.snapshot)
+    if parse_snapshot(pin) > time.time():
+        raise ConfigError(
+            "mirror.snapshot is in the future",
+            where=f"mirror.snapshot: {pin}",
+            hint="name a time that has passed: what comes before it can still change",
+        )
+    return template.replace("{snapshot}", pin)
 
 
-def _suites(url: str, names: tuple[str, ...], keyring: Path, offline: bool) -> tuple[Suite, ...]:
+def _suites(
+    url: str, names: tuple[str, ...], keyring: Path, offline: bool, pin: str | None
+) -> tuple[Suite, ...]:
     if offline:
         return tuple(Suite(n) for n in names)
     # One after the other: a thread that waits for a mirror would not hear ^C.
-    return tuple(archive.read_suite(url, n, keyring) for n in names)
+    suites = tuple(archive.read_suite(url, n, keyring) for n in names)
+    for suite in suites:
+        if pin and (suite.date is None or suite.date > parse_snapshot(pin)):
+            raise ConfigError(
+                "the snapshot service answers with a later state than the pinned one",
+                where=f"{url}/dists/{suite.name}",
+                detail=f"mirror.snapshot is {pin}, the Release file is of {_moment(suite.date)}",
+                hint="pin a time that the service has, or check snapshot_url",
+            )
+    return suites
+
+
+def _moment(seconds: int | None) -> str:
+    return "no date" if seconds is None else time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(seconds))
 
 
 def _docker(profile: Profile, *, offline: bool) -> tuple[tuple[Archive, ...], DockerKey | None]:
     repository = profile.docker.repository
     if repository is None:
         return (), None
-    if offline and "://" in repository.key:
-        suite = Suite(repository.suite)
-        return (
-            Archive("docker", repository.url, (suite,), repository.components, Path("-"), ""),
-        ), None
-    key = _docker_key(repository)
-    import tempfile
-
-    with tempfile.NamedTemporaryFile(suffix=".asc") as file:
-        file.write(key.data)
-        file.flush()
-        suites = _suites(repository.url, (repository.suite,), Path(file.name), offline)
-    found = Archive("docker", repository.url, suites, repository.components, Path("-"), key.sha256)
+    pin = profile.mirror.snapshot
+    url = _snapshot_url(profile, "docker.repository", repository.url, repository.snapshot_url)
+    key = None
+    suites: tuple[Suite, ...] = (Suite(repository.suite),)
+    if not (offline and "://" in repository.key):
+        key = _docker_key(repository)
+        with tempfile.NamedTemporaryFile(suffix=".asc") as file:
+            file.write(key.data)
+            file.flush()
+            suites = _suites(url, (repository.suite,), Path(file.name), offline, pin)
+    found = Archive(
+        "docker",
+        url,
+        suites,
+        repository.components,
+        Path("-"),
+        key.sha256 if key else "",
+        is_snapshot=pin is not None,
+    )
     return (found,), key
 
 

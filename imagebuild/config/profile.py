@@ -214,8 +214,8 @@ class Mirror(_Model):
     components: Components = Field(description="Components taken from the archive.")
     snapshot: Annotated[str, AfterValidator(values.check_snapshot)] | None = Field(
         default=None,
-        description="Point in time that packages are taken from, like 20250101T000000Z: "
-        "mirror.snapshot_url is used instead of mirror.url.",
+        description="Point in time (UTC) that packages are taken from, like 20250101T000000Z or "
+        "2025-01-01: mirror.snapshot_url is used instead of mirror.url.",
     )
     snapshot_url: SnapshotUrl | None = Field(
         default=None,
@@ -243,6 +243,11 @@ class DockerRepository(_Model):
     url: Url = Field(description="URL of the repository.")
     suite: Suite = Field(description="Suite, usually the release's code name.")
     components: Components = Field(default=("stable",), description="Components.")
+    snapshot_url: SnapshotUrl | None = Field(
+        default=None,
+        description="URL of its snapshots; {snapshot} stands for mirror.snapshot. Docker keeps "
+        "none: a mirror of one's own may.",
+    )
     key: UrlOrPath = Field(
         description="Where the signing key is: a URL, or a path on the building host, absolute "
         "or relative to the profile's file."

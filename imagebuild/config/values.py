@@ -224,15 +224,27 @@ def check_fingerprint(value: str) -> str:
     return digits
 
 
+#: A point in time as the snapshot services write it.
+_SNAPSHOT = "%Y%m%dT%H%M%SZ"
+
+
+def parse_snapshot(value: str) -> int:
+    """Seconds since 1970 of a point in time like 20250101T000000Z."""
+    moment = datetime.datetime.strptime(value, _SNAPSHOT)
+    return int(moment.replace(tzinfo=datetime.timezone.utc).timestamp())
+
+
 def check_snapshot(value: str) -> str:
-    """A point in time as snapshot archives write it, 20250101T000000Z."""
-    try:
-        if len(value) != 16:
-            raise ValueError
-        datetime.datetime.strptime(value + "+0000", "%Y%m%dT%H%M%SZ%z")
-    except ValueError:
-        raise ValueError(f"{shown(value)} is not a snapshot: write 20250101T000000Z") from None
-    return value
+    """A point in time as snapshot archives write it, 20250101T000000Z; of a day, its start."""
+    # strptime is generous with the number of digits.
+    for form, shape in ((_SNAPSHOT, r"\d{8}T\d{6}Z"), ("%Y-%m-%d", r"\d{4}-\d\d-\d\d")):
+        if re.fullmatch(shape, value, re.ASCII):
+            try:
+                moment = datetime.datetime.strptime(value, form)
+            except ValueError:
+                break
+            return moment.strftime(_SNAPSHOT)
+    raise ValueError(f"{shown(value)} is not a point in time: write 20250101T000000Z or 2025-01-01")
 
 
 def check_kernel(value: str) -> str:

@@ -245,6 +245,65 @@ def test_snapshot(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_network")
+def test_pin_that_docker_cannot_honour(tmp_path: Path) -> None:
+    """Docker keeps no snapshots: a build that took its newest would break the pin in silence."""
+    sets = ["mirror.snapshot=2025-01-01"]
+    with pytest.raises(ConfigError, match="not where the snapshots") as caught:
+        offline(profile_of(*sets, name="ubuntu-jammy"), tmp_path)
+    assert caught.value.where == "docker.repository.snapshot_url"
+    assert "docker.source=docker.io" in caught.value.hint
+    sets.append("docker.repository.snapshot_url=http://own.example/{snapshot}/docker")
+    archives = offline(profile_of(*sets, name="ubuntu-jammy"), tmp_path).archives
+    assert [(a.url, a.is_snapshot) for a in archives] == [
+        ("https://snapshot.ubuntu.com/ubuntu/20250101T000000Z", True),
+        ("http://own.example/20250101T000000Z/docker", True),
+    ]
+    plain = profile_of("mirror.snapshot=2025-01-01", "docker.source=docker.io", name="ubuntu-jammy")
+    assert len(offline(plain, tmp_path).archives) == 1
+
+
+@pytest.mark.usefixtures("no_network")
+def test_pin_in_the_future(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"mirror\.snapshot is in the future"):
+        offline(profile_of("mirror.snapshot=2999-01-01"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("pin", "reason"),
+    [
+        ("20250301T100000Z", ""),
+        # The Release file is an hour younger: what the pin names is not what is served.
+        ("20250301T090000Z", "a later state than the pinned one"),
+        # Nothing was kept of that time.
+        ("20200101T000000Z", "no suite 'bookworm'"),
+    ],
+)
+def test_pin_is_checked_against_the_release_file(
+    tmp_path: Path, keyring: Path, signings: tuple[Signing, Signing], pin: str, reason: str
+) -> None:
+    ours, _ = signings
+    assert DATE == 1740823200, "2025-03-01 10:00 UTC"
+    known = {
+        f"/archive/debian/{time}/dists/bookworm/InRelease": (200, ours.in_release)
+        for time in ("20250301T100000Z", "20250301T090000Z")
+    }
+    with serve(known) as url:
+        profile = profile_of(
+            f"mirror.snapshot={pin}",
+            f"mirror.snapshot_url={url}/archive/debian/{{snapshot}}",
+            "mirror.security=null",
+            "mirror.suites=[bookworm]",
+            f"mirror.keyring={keyring}",
+        )
+        if not reason:
+            (archive,) = resolve(profile, workdir=tmp_path / "w").archives
+            assert archive.suites == (Suite("bookworm", of_bytes(ours.in_release), DATE),)
+            return
+        with pytest.raises(ConfigError, match=reason):
+            resolve(profile, workdir=tmp_path / "w")
+
+
+@pytest.mark.usefixtures("no_network")
 def test_offline_docker_key_and_agent(tmp_path: Path) -> None:
     profile = profile_of("agent.source=git+https://git.example/trove@master", name="ubuntu-jammy")
     inputs = offline(profile, tmp_path)
