@@ -16,7 +16,7 @@ from typing import Any
 
 from imagebuild import artifact, inventory
 from imagebuild.agent import wheels
-from imagebuild.claims import claim_directory, claim_file
+from imagebuild.claims import claim_directory, claim_file, sweep
 from imagebuild.config.profile import Format
 from imagebuild.errors import ImagebuildError, Interrupted, PreflightError, TemporaryError
 from imagebuild.events import (
@@ -301,6 +301,7 @@ def build(
         [paths.cache, paths.artifact.parent, *(p.parent for p in paths.places)], _users(paths)
     )
     with ExitStack() as claims, watch:
+        sweep(paths.artifact.parent, "trove-guest-*")
         try:
             whole = claims.enter_context(
                 claim_directory(paths.artifact, on_wait=_waiter(emit, wait, paths.artifact))

@@ -16,12 +16,36 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from imagebuild.errors import PreflightError, TemporaryError
+from imagebuild.errors import ImagebuildError, PreflightError, TemporaryError
 
 
 def partial_of(output: Path) -> Path:
     """Where `output` is put together: hidden, beside it, on the same filesystem."""
     return output.parent / f".{output.name}.partial"
+
+
+def sweep(directory: Path, pattern: str) -> list[Path]:
+    """Remove what killed builds left of outputs in `directory` whose names match `pattern`.
+
+    What somebody holds a claim on stays. Returns what is gone.
+    """
+    removed = []
+    for partial in sorted(directory.glob(f".{pattern}.partial")):
+        with contextlib.suppress(ImagebuildError, OSError):
+            descriptor = _lock(partial, partial.is_dir(), partial, None)
+            try:
+                _remove(partial)
+                removed.append(partial)
+            finally:
+                os.close(descriptor)
+    return removed
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 @contextmanager
@@ -34,10 +58,7 @@ def claim_directory(output: Path, *, on_wait: Callable[[], None] | None) -> Iter
     with _claim(output, directory=True, on_wait=on_wait) as partial:
         # What a killed build left.
         for stale in partial.iterdir():
-            if stale.is_dir() and not stale.is_symlink():
-                shutil.rmtree(stale)
-            else:
-                stale.unlink()
+            _remove(stale)
         yield partial
 
 
@@ -58,10 +79,7 @@ def _claim(output: Path, *, directory: bool, on_wait: Callable[[], None] | None)
         finally:
             # Renamed by now, or unfinished. Removed while the lock is held.
             if _is_at(descriptor, partial):
-                if directory:
-                    shutil.rmtree(partial, ignore_errors=True)
-                else:
-                    partial.unlink(missing_ok=True)
+                _remove(partial)
             os.close(descriptor)
 
 

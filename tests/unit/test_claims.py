@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from imagebuild.claims import claim_directory, claim_file, partial_of
+from imagebuild.claims import claim_directory, claim_file, partial_of, sweep
 from imagebuild.errors import PreflightError, TemporaryError
 
 _HOLDER = """
@@ -141,3 +141,17 @@ def test_place_that_cannot_be_written(tmp_path: Path) -> None:
     partial_of(tmp_path / "disk.raw").symlink_to("/dev/null")
     with pytest.raises(PreflightError, match="cannot write there"):
         claim_in_vain(claim_file, tmp_path / "disk.raw")
+
+
+def test_sweep_removes_what_nobody_claims(tmp_path: Path) -> None:
+    left = partial_of(tmp_path / "trove-guest-x-1")
+    (left / "deep").mkdir(parents=True)
+    other = partial_of(tmp_path / "somebodys-own")
+    other.mkdir()
+    holder = start_holder(tmp_path / "trove-guest-x-2")
+    assert sweep(tmp_path, "trove-guest-*") == [left]
+    assert not left.exists()
+    assert other.exists()
+    assert (partial_of(tmp_path / "trove-guest-x-2") / "half").exists()
+    holder.communicate("")
+    assert sweep(tmp_path / "nowhere", "*") == []

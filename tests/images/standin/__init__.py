@@ -40,6 +40,19 @@ class Standin:
         self.pool: Path = archive.pool
 
     @property
+    def snapshots(self) -> dict[str, str]:
+        """URLs of the snapshots of both archives, with {snapshot} where the time belongs."""
+        return {
+            "mirror.snapshot_url": f"{self.url}/{{snapshot}}",
+            "docker.repository.snapshot_url": f"{self.docker_url}/{{snapshot}}",
+        }
+
+    @property
+    def made(self) -> str:
+        """The only point in time that the snapshots hold, like 20250101T000000Z."""
+        return self._server.archive.made
+
+    @property
     def requests(self) -> list[str]:
         """Paths that were asked for: of the archive, then of the Docker repository."""
         return self._server.requests + self._tls_server.requests

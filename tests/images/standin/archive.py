@@ -16,7 +16,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from email.utils import format_datetime
+from email.utils import format_datetime, parsedate_to_datetime
 from pathlib import Path
 from typing import IO
 
@@ -49,6 +49,14 @@ class Archive:
     @property
     def keyring(self) -> Path:
         return self.root / "keys/ubuntu-archive-keyring.gpg"
+
+    @property
+    def made(self) -> str:
+        """The date of its Release files, as snapshot services write times."""
+        release = next((self.root / "ubuntu/dists").glob("*/Release"))
+        match = re.search(r"^Date: (.+)$", release.read_text(), re.MULTILINE)
+        assert match
+        return parsedate_to_datetime(match[1]).strftime("%Y%m%dT%H%M%SZ")
 
     @property
     def docker_key(self) -> Path:

@@ -17,6 +17,8 @@ from tests.images.standin import mirror
 from tests.images.standin.archive import Archive
 
 _POOL = re.compile(r"ubuntu/pool/(debian|debian-security)/(.+)")
+#: The layout of snapshot.ubuntu.com: a point in time behind the archive's name.
+_SNAPSHOT = re.compile(r"(ubuntu|docker)/(\d{8}T\d{6}Z)/(.+)")
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -52,6 +54,11 @@ class Server(http.server.ThreadingHTTPServer):
         relative = urllib.parse.unquote(url_path.split("?")[0]).strip("/")
         if any(part in ("", ".", "..") for part in relative.split("/")):
             return None
+        if pinned := _SNAPSHOT.fullmatch(relative):
+            # There is one state: from its making on, and none before.
+            if pinned[2] < self.archive.made:
+                return None
+            relative = f"{pinned[1]}/{pinned[3]}"
         pooled = _POOL.fullmatch(relative)
         if pooled is None:
             static = relative.startswith(("ubuntu/", "docker/"))
