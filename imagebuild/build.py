@@ -37,6 +37,9 @@ from imagebuild.inputs import Inputs
 from imagebuild.plan import Plan, StagePlan, content_of
 from imagebuild.stages import base, formats
 
+#: Seconds that an interrupted build takes for tidying up. Who says ^C wants to go on.
+PATIENCE = 3.0
+
 
 @dataclass(frozen=True)
 class Paths:
@@ -359,6 +362,7 @@ def _make(
         worker = locks.enter_context(Worker(recorder))
         worker.call("sweep", root=str(paths.scratch_root))
         run = _Build(plan, inputs, paths, recorder, worker, directory, locks, deadline)
+        patience = None
         try:
             document = run.make(whole)
             timing = {
@@ -374,9 +378,10 @@ def _make(
         except BaseException as exc:
             if not isinstance(exc, ImagebuildError) or isinstance(exc, Interrupted):
                 worker.stop()  # it may be in the middle of a task
+                patience = PATIENCE
             raise
         finally:
-            _tidy(directory, run)
+            _tidy(directory, run, patience)
     return document
 
 
@@ -390,8 +395,8 @@ def _renamed(source: Path, target: Path) -> bool:
     return True
 
 
-def _tidy(directory: Path, run: _Build) -> None:
-    """Remove this build's scratch, and the trees that its own replace."""
+def _tidy(directory: Path, run: _Build, seconds: float | None) -> None:
+    """Remove this build's scratch, and the trees that its own replace, for so long at most."""
     paths = run.paths
     with ExitStack() as held:
         old = [directory]
@@ -403,9 +408,10 @@ def _tidy(directory: Path, run: _Build) -> None:
         try:
             if not worker.is_running:
                 worker = held.enter_context(Worker(run.emit, may_ask=False))
-            worker.call("remove", paths=[str(p) for p in old])
+            deadline = None if seconds is None else time.monotonic() + seconds
+            worker.call("remove", deadline=deadline, paths=[str(p) for p in old])
         except ImagebuildError:
-            return  # no root any more: the next build sweeps the scratch
+            return  # no root any more, or no time: the next build sweeps the scratch
         (paths.scratch_root / f"{directory.name}.lock").unlink(missing_ok=True)
 
 
