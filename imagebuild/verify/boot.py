@@ -18,6 +18,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -120,11 +121,14 @@ def boot(
     commands: Mapping[str, str] | None = None,
     timeout: float = 900,
     memory_mib: int = 2048,
+    forwards: Mapping[str, int] | None = None,
 ) -> BootResult:
     """Boot an overlay of `image`, run shell `commands` as root in the guest, end it.
 
     The commands (name → text for sh) run one after the other, in the order given, when
-    cloud-init is done and the system has settled. The image is only read. `console.log`
+    cloud-init is done and the system has settled. The guest reaches nothing but
+    `forwards`: addresses in its network (`10.0.2.100:5000`; not .2 and .3) that stand for
+    ports on the host's loopback. The image is only read. `console.log`
     and `probe.jsonl` stay in a new directory below `workdir`. Raises TimeoutError with the
     end of the console when the guest is late (`timeout` in seconds, see `PATIENCE`),
     VerifyError when the machine or its kernel dies.
@@ -134,7 +138,7 @@ def boot(
     try:
         overlay = make_overlay(image, here / "disk.qcow2", fmt=fmt, size=disk_size)
         iso = make_config_drive(here / "config.iso", user_data, probe(commands or {}))
-        argv = qemu_argv(here, overlay, iso, Firmware(firmware), memory_mib)
+        argv = qemu_argv(here, overlay, iso, Firmware(firmware), memory_mib, forwards)
         with _machine(argv, here / "qemu.log") as machine:
             return _Watch(machine, here, timeout).follow()
     finally:
@@ -221,7 +225,12 @@ def make_config_drive(iso: Path, user_data: str | None, vendor_data: str) -> Pat
 
 
 def qemu_argv(
-    here: Path, overlay: Path, iso: Path, firmware: Firmware, memory_mib: int
+    here: Path,
+    overlay: Path,
+    iso: Path,
+    firmware: Firmware,
+    memory_mib: int,
+    forwards: Mapping[str, int] | None = None,
 ) -> list[str]:
     """The whole command; console to `here/console.log`, answers to `here/probe.jsonl`.
 
@@ -240,7 +249,7 @@ def qemu_argv(
         # The overlay is thrown away, so nothing need ever reach the disk.
         "-drive", f"file={overlay},if=virtio,format=qcow2,cache=unsafe,discard=unmap",
         "-drive", f"file={iso},if=virtio,format=raw,readonly=on",
-        "-netdev", "user,id=n0,restrict=on",
+        "-netdev", "user,id=n0,restrict=on" + _forwarding(forwards or {}),
         "-device", f"virtio-net-pci,netdev=n0,mac={MAC},romfile=",
         "-device", "virtio-rng-pci",
         "-device", "virtio-serial-pci",
@@ -253,6 +262,16 @@ def qemu_argv(
         argv += ["-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={code}"]
         argv += ["-drive", f"if=pflash,unit=1,format=raw,file={here / 'vars.fd'}"]
     return argv
+
+
+def _forwarding(forwards: Mapping[str, int]) -> str:
+    """Options of qemu's user network: a relay of its own for each connection."""
+    relay = Path(__file__).with_name("relay.py")
+    # A comma ends an option unless it is doubled.
+    command = f"{sys.executable} -I {relay}".replace(",", ",,")
+    return "".join(
+        f",guestfwd=tcp:{address}-cmd:{command} {port}" for address, port in forwards.items()
+    )
 
 
 def find_ovmf(folder: Path = Path("/usr/share/OVMF")) -> tuple[Path, Path]:

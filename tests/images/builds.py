@@ -25,10 +25,11 @@ from imagebuild.host.run import network_env, run
 from imagebuild.verify.boot import BootResult, boot
 from tests.images import standin
 from tests.images.fs import ImageFs
+from tests.images.registry import HOST, PASSWORD, USER, Registry
 
 REPO = Path(__file__).resolve().parents[2]
 #: Values that must be in no output: planted in the environment of the jammy build.
-CANARIES = ("canary-proxy-Zq7", "canary-index-Zq8")
+CANARIES = ("canary-proxy-Zq7", "canary-index-Zq8", PASSWORD)
 BUILDER_UID = 20000
 
 # What makes the process a user with sudo, in a private view of /etc: the host's own
@@ -111,6 +112,7 @@ class Session:
         self._processes: list[subprocess.Popen[bytes]] = []
         self.standin: standin.Standin | None = None
         self.jammy_options: list[str] = []
+        self.registry: Registry | None = None
 
     def start(self) -> None:
         """Start everything that the image tests will ask for."""
@@ -148,19 +150,26 @@ class Session:
         self._pool.shutdown(cancel_futures=True)
         if self.standin:
             self.standin.stop()
+        if self.registry:
+            self.registry.stop()
         sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
         run([*sudo, "rm", "-rf", self.directory], check=False)
 
     def _boot(self, name: str, firmware: str) -> BootResult:
-        from tests.images.questions import COMMANDS, USER_DATA
+        from tests.images.questions import COMMANDS, REGISTRY_COMMANDS, USER_DATA
 
         built = self.build(name)
+        commands, forwards = dict(COMMANDS), {}
+        if name == "jammy" and self.registry:
+            commands |= REGISTRY_COMMANDS
+            forwards = {HOST: self.registry.port}
         return boot(
             built.qcow2,
             self.directory / f"boot-{name}",
             firmware=firmware,
             user_data=USER_DATA,
-            commands=COMMANDS,
+            commands=commands,
+            forwards=forwards,
             timeout=1500,
         )
 
@@ -180,9 +189,11 @@ class Session:
         home = directory / "home"
         home.mkdir(parents=True)
         self.standin = standin.start(self.directory / "standin")
+        self.registry = Registry(self.directory / "registry")
         command = installed_wheel(directory)
         options = self.jammy_options = [
             *standin_options(self.standin), *pinned(self.standin), *own_things(directory),
+            *private_registry(self.registry, directory),
         ]  # fmt: skip
         if os.geteuid() == 0:
             os.chown(home, BUILDER_UID, BUILDER_UID)
@@ -274,6 +285,14 @@ def pinned(archive: standin.Standin) -> list[str]:
     for key, url in archive.snapshots.items():
         options += ["--set", f"{key}={url}"]
     return options
+
+
+def private_registry(registry: Registry, directory: Path) -> list[str]:
+    """The option that lets the guest pull from a registry with a CA and a login."""
+    password = directory / "registry-password"
+    password.write_text(f"{PASSWORD}\n")
+    entry = f"host: '{HOST}', ca: {registry.ca}, username: {USER}, password_file: {password}"
+    return ["--set", f"docker.registries=[{{{entry}}}]"]
 
 
 def own_things(directory: Path) -> list[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 
+from tests.images.registry import IMAGE
+
 #: What Trove passes: cloud-init writes it as the guest user, before the agent starts.
 #: It has no datastore, so the agent starts, says so, and is started again.
 _GUEST_INFO = "[DEFAULT]\nguest_id=00000000-0000-4000-8000-000000000001\n"
@@ -15,6 +17,16 @@ write_files:
   permissions: '0644'
   content: {base64.b64encode(_GUEST_INFO.encode()).decode()}
 """
+
+#: What the guest with a private registry is asked, beside the others: root's docker, the
+#: agent's own client as the guest user, and the same without credentials.
+REGISTRY_COMMANDS = {
+    "pull-as-root": f"docker pull -q {IMAGE} && docker image rm -f {IMAGE} >/dev/null",
+    "pull-as-agent": "sudo -u ubuntu -H /opt/guest-agent-venv/bin/python - <<EOF\n"
+    f"import docker; print(docker.APIClient().pull({IMAGE.rpartition(':')[0]!r}, tag='8.4'))\n"
+    "EOF",
+    "pull-as-nobody": f"DOCKER_CONFIG=/nonexistent docker pull -q {IMAGE} 2>&1; true",
+}
 
 COMMANDS = {
     "root-size": "df -B1 --output=size / | tail -1",

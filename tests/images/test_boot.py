@@ -8,6 +8,7 @@ import pytest
 
 from imagebuild.verify.boot import BootResult
 from tests.images.builds import Session
+from tests.images.registry import IMAGE
 
 pytestmark = pytest.mark.image
 
@@ -56,6 +57,14 @@ def test_network_plugin_answers_through_its_socket(booted: BootResult) -> None:
 def test_agent_starts_and_asks_for_its_datastore(booted: BootResult) -> None:
     assert "Manager class not registered for datastore manager None" in booted.out("agent")
     assert booted.out("agent-imports").endswith("imported")
+
+
+def test_guest_pulls_from_the_private_registry(session: Session) -> None:
+    """Over TLS by the registry's own CA and with the credentials of the image."""
+    result = session.booted("jammy")
+    assert result.out("pull-as-root") == IMAGE
+    assert "Downloaded newer image" in result.out("pull-as-agent")
+    assert "no basic auth credentials" in result.out("pull-as-nobody")
 
 
 def test_system_settings(booted: BootResult) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import stat
@@ -17,6 +18,7 @@ from imagebuild.host.run import run
 from imagebuild.stages import disk
 from tests.images.builds import BUILDER_UID, CANARIES, Built, Session
 from tests.images.fs import ImageFs
+from tests.images.registry import HOST, PASSWORD, USER
 
 pytestmark = pytest.mark.image
 
@@ -314,6 +316,29 @@ def test_sites_own_things_are_in(jammy: Built) -> None:
     own = fs.read("/usr/local/share/ca-certificates/imagebuild/site-0-0.crt")
     assert own.strip() in fs.read("/etc/ssl/certs/ca-certificates.crt")
     assert "REQUESTS_CA_BUNDLE" in fs.read("/etc/systemd/system/guest-agent.service")
+
+
+def test_private_registry_is_known_to_docker(jammy: Built, session: Session) -> None:
+    fs = jammy.fs
+    assert session.registry
+    assert fs.read(f"/etc/docker/certs.d/{HOST}/ca.crt") == session.registry.ca.read_text()
+    words = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+    for directory, owner in (("/root/.docker", 0), ("/home/ubuntu/.docker", 1000)):
+        config = fs.listing(directory)["config.json"]
+        assert (stat.S_IMODE(config.mode), config.uid) == (0o600, owner)
+        content = json.loads(fs.read(f"{directory}/config.json"))
+        assert content == {"auths": {HOST: {"auth": words}}}
+    # The manifest tells that there are credentials, and not which.
+    (entry,) = jammy.manifest["stages"][0]["inputs"]["registries"]
+    assert entry["host"] == HOST
+    assert len(entry["credentials"]) == 32
+    for place in (jammy.artifact / "manifest.json", jammy.artifact / "build.log"):
+        assert words not in place.read_text()
+
+
+def test_production_image_knows_no_registry_unless_told(bookworm: Built) -> None:
+    assert not bookworm.fs.exists("/root/.docker")
+    assert not bookworm.fs.exists("/etc/docker/certs.d")
 
 
 def test_environment_stays_out(jammy: Built) -> None:

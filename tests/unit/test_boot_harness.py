@@ -7,6 +7,8 @@ import email
 import hashlib
 import itertools
 import json
+import os
+import socket
 import subprocess
 import sys
 import time
@@ -261,3 +263,35 @@ def test_kernel_panic_ends_the_wait(tmp_path: Path) -> None:
                 boot._Watch(machine, tmp_path, timeout=600).follow()
         finally:
             machine.kill()
+
+
+def test_guest_reaches_the_forwarded_ports_and_nothing_else(tmp_path: Path) -> None:
+    argv = boot.qemu_argv(
+        tmp_path, tmp_path / "d", tmp_path / "i", boot.Firmware.BIOS, 1024, {"10.0.2.100:5000": 77}
+    )
+    network = argv[argv.index("-netdev") + 1]
+    relay = Path(boot.__file__).with_name("relay.py")
+    assert network == (
+        f"user,id=n0,restrict=on,guestfwd=tcp:10.0.2.100:5000-cmd:{sys.executable} -I {relay} 77"
+    )
+
+
+def test_relay_carries_both_ways(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        relay = Path(boot.__file__).with_name("relay.py")
+        process = subprocess.Popen(
+            [sys.executable, "-I", relay, str(server.getsockname()[1])],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )  # fmt: skip
+        assert process.stdin
+        assert process.stdout
+        connection, _ = server.accept()
+        with connection:
+            process.stdin.write(b"question")
+            process.stdin.flush()
+            assert connection.recv(100) == b"question"
+            answer = os.urandom(1 << 20)
+            connection.sendall(answer)
+        assert process.stdout.read() == answer
+        process.stdin.close()
+        assert process.wait(10) == 0
