@@ -276,7 +276,7 @@ def test_guest_reaches_the_forwarded_ports_and_nothing_else(tmp_path: Path) -> N
     )
 
 
-def test_relay_carries_both_ways(tmp_path: Path) -> None:
+def test_relay_carries_both_ways() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         relay = Path(boot.__file__).with_name("relay.py")
         process = subprocess.Popen(
