@@ -19,7 +19,7 @@ from imagebuild.verify.checks import (
     permissions,
     secrets,
 )
-from imagebuild.verify.checks.base import Check, Severity, Subject
+from imagebuild.verify.checks.base import Check, Expected, Severity, Subject
 from imagebuild.verify.search import Hit, forms, search
 from imagebuild.verify.tree import Tree
 
@@ -60,18 +60,13 @@ class Finding:
 
 
 def check_safety(
-    tree: Tree,
-    *,
-    guest_user: str,
-    dev_key: str | None = None,
-    secrets: Mapping[str, bytes] | None = None,
+    tree: Tree, expected: Expected, *, secrets: Mapping[str, bytes] | None = None
 ) -> list[Finding]:
     """Everything that makes the image unsafe, in the order of CHECKS; empty when it is safe.
 
-    `guest_user` is the one account that may use sudo without a password. `dev_key` is
-    given for a development image: the path of the one private key that it must have.
-    `secrets` are values that must be nowhere on the disk, by the names under which findings
-    speak of them; a value itself is never shown. Raises UsageError for a secret that is too
+    `secrets` are values that must be nowhere on the disk (but in the files that `expected`
+    names), by the names under which findings speak of them; a value itself is never shown.
+    Raises UsageError for a secret that is too
     short to search for, VerifyError when the image cannot be read.
     """
     secrets = secrets or {}
@@ -82,7 +77,7 @@ def check_safety(
                 detail=f"a value of less than {LEAST_SECRET} bytes turns up by chance",
                 hint="leave it out",
             )
-    subject = Subject(tree, guest_user, dev_key, secrets, _hits(tree, secrets))
+    subject = Subject(tree, expected, secrets, _hits(tree, secrets))
     return [
         Finding(
             check.id, found.path, found.what, check.why, found.todo or check.todo, found.severity

@@ -1,4 +1,4 @@
-"""The two production images, read without a boot."""
+"""The two production images, read without a boot. What makes an image unsafe: test_safety.py."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from imagebuild.digest import of_file
 from imagebuild.host.run import run
 from imagebuild.stages import disk
-from tests.images.builds import BUILDER_UID, CANARIES, Built, Session
+from tests.images.builds import BUILDER_UID, Built, Session
 from tests.images.fs import ImageFs
 from tests.images.registry import HOST, PASSWORD, USER
 
@@ -25,11 +25,6 @@ pytestmark = pytest.mark.image
 
 def enabled(fs: ImageFs, target: str) -> set[str]:
     return fs.names(f"/etc/systemd/system/{target}.wants")
-
-
-def shadow(fs: ImageFs) -> dict[str, str]:
-    lines = fs.read("/etc/shadow").splitlines()
-    return {line.split(":")[0]: line.split(":")[1] for line in lines}
 
 
 def test_partitions_boot_by_bios_and_by_uefi(built: Built) -> None:
@@ -123,12 +118,6 @@ def test_datasources_are_the_profiles(built: Built) -> None:
     assert "name: ubuntu\n" in own
 
 
-def test_no_account_has_a_usable_password(built: Built) -> None:
-    passwords = shadow(built.fs)
-    assert "ubuntu" in passwords
-    assert {p[:1] for p in passwords.values()} <= {"!", "*"}
-
-
 def test_guest_user_leaves_1001_to_the_agent(built: Built) -> None:
     users = [line.split(":") for line in built.fs.read("/etc/passwd").splitlines()]
     uids = {u[0]: int(u[2]) for u in users}
@@ -179,12 +168,7 @@ def test_nothing_is_left_of_the_build(built: Built) -> None:
     assert not fs.names("/usr/include") - {"python3.11", "iproute2", "sudo_plugin.h", "xfs"}
     assert fs.names("/var/cache/apt") == {"archives"}
     assert fs.names("/var/cache/apt/archives") == {"partial"}
-    assert fs.names("/var/lib/apt/lists") == {"partial"}
-    assert not fs.exists("/root/.cache")
     assert not fs.names("/usr/local/bin") - {"guest-agent", "trove-docker-plugin"}
-    assert not fs.exists("/etc/dib-manifests")
-    assert not fs.exists("/usr/sbin/policy-rc.d")
-    assert not fs.names("/tmp")
     assert "imagebuild" not in " ".join(fs.names("/etc/apt/apt.conf.d"))
     assert fs.names("/var/log") <= {
         "apt",
@@ -195,17 +179,6 @@ def test_nothing_is_left_of_the_build(built: Built) -> None:
         "runit",
         "trove",
     }
-
-
-def test_nothing_is_one_machines_own(built: Built) -> None:
-    fs = built.fs
-    assert not [n for n in fs.names("/etc/ssh") if n.startswith("ssh_host_")]
-    assert fs.read("/etc/machine-id") == ""
-    assert not fs.exists("/var/lib/dbus/machine-id")
-    assert not fs.exists("/var/lib/systemd/random-seed")
-    # The name servers of the building host.
-    if fs.exists("/etc/resolv.conf"):
-        assert fs.link("/etc/resolv.conf") == "../run/systemd/resolve/stub-resolv.conf"
 
 
 def test_repositories_are_trusted_by_their_own_keys(built: Built) -> None:
@@ -339,18 +312,6 @@ def test_private_registry_is_known_to_docker(jammy: Built, session: Session) -> 
 def test_production_image_knows_no_registry_unless_told(bookworm: Built) -> None:
     assert not bookworm.fs.exists("/root/.docker")
     assert not bookworm.fs.exists("/etc/docker/certs.d")
-
-
-def test_environment_stays_out(jammy: Built) -> None:
-    """Credentials in proxy and index URLs are in no image, log or manifest."""
-    places = [jammy.fs.raw, *(p for p in jammy.artifact.iterdir() if p.suffix != ".qcow2")]
-    places += list((jammy.cache / "logs").iterdir())
-    for place in places:
-        for canary in CANARIES:
-            found = subprocess.run(["grep", "-c", "-a", "-F", canary, place], capture_output=True,
-                                   check=False)  # fmt: skip
-            assert found.returncode == 1, f"{canary} is in {place}"
-    assert CANARIES[0] not in jammy.stderr
 
 
 def test_builds_own_ca_stays_out(jammy: Built, session: Session) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from imagebuild.errors import UsageError
-from imagebuild.verify.checks.base import Severity, glob_matches, known
+from imagebuild.verify.checks.base import Expected, Severity, glob_matches, known
 from imagebuild.verify.checks.permissions import capability_names
 from imagebuild.verify.safety import CHECKS, Finding, check_safety
 from imagebuild.verify.search import forms, search
@@ -20,6 +20,7 @@ from imagebuild.verify.tree import Tree
 from tests.unit.disk_image import MIB, File, capability, debugfs, directory, make_disk, text
 
 NET_RAW, SYS_ADMIN = 1 << 13, 1 << 21
+PRODUCTION = Expected("ubuntu")
 VENV = "/opt/guest-agent-venv/lib/python3.11/site-packages"
 SHADOW = "root:*:20000:0:99999:7:::\nsshd:!:20000::::::\nubuntu:!:20000:0:99999:7:::\n"
 ACCOUNTS = (
@@ -97,11 +98,11 @@ def findings(
     *,
     commands: tuple[str, ...] = (),
     secrets: Mapping[str, bytes] | None = None,
-    dev_key: str | None = None,
+    expected: Expected = PRODUCTION,
 ) -> list[Finding]:
     """What the checks find in the clean image with these changes."""
     raw = make_disk(work, {**CLEAN, **changes}, commands=commands)
-    return check_safety(Tree(raw), guest_user="ubuntu", secrets=secrets, dev_key=dev_key)
+    return check_safety(Tree(raw), expected, secrets=secrets)
 
 
 def short(found: list[Finding]) -> set[tuple[str, str]]:
@@ -278,15 +279,41 @@ def test_good_variants_are_no_sins(tmp_path: Path) -> None:
 
 def test_dev_image_has_its_one_key(tmp_path: Path) -> None:
     path = "/etc/trove/dev/id_ed25519"
-    assert findings(tmp_path / "good", {path: KEY}, dev_key=path) == []
-    open_key = replace(KEY, mode=0o644)
-    assert short(findings(tmp_path / "open", {path: open_key}, dev_key=path)) == {
-        ("keys.dev", path)
-    }
-    assert short(findings(tmp_path / "none", {}, dev_key=path)) == {("keys.dev", path)}
-    two = findings(tmp_path / "two", {path: KEY, f"{path}.old": KEY}, dev_key=path)
+    dev = Expected("ubuntu", dev_key=path)
+    assert findings(tmp_path / "good", {path: KEY}, expected=dev) == []
+    open_key = {path: replace(KEY, mode=0o644)}
+    assert short(findings(tmp_path / "open", open_key, expected=dev)) == {("keys.dev", path)}
+    assert short(findings(tmp_path / "none", {}, expected=dev)) == {("keys.dev", path)}
+    two = findings(tmp_path / "two", {path: KEY, f"{path}.old": KEY}, expected=dev)
     assert short(two) == {("keys.private", f"{path}.old")}
     assert ("keys.private", path) in short(findings(tmp_path / "prod", {path: KEY}))
+
+
+def test_dev_image_has_a_password_of_root_alone(tmp_path: Path) -> None:
+    dev = Expected("ubuntu", root_password=True)
+    roots = SHADOW.replace("root:*", "root:$y$j9T$a$b")
+    assert findings(tmp_path / "good", {"/etc/shadow": text(roots)}, expected=dev) == []
+    for n, shadow in enumerate((roots.replace("ubuntu:!", "ubuntu:$6$a$b"), "root:::::::::\n")):
+        changes = {"/etc/shadow": text(shadow)}
+        found = findings(tmp_path / f"bad{n}", changes, expected=dev)
+        assert short(found) == {("accounts.passwords", "/etc/shadow")}
+
+
+def test_credentials_of_registries_are_where_they_belong(tmp_path: Path) -> None:
+    path = "/root/.docker/config.json"
+    config = text('{"auths": {"a": {"auth": "' + base64.b64encode(b"j:" + SECRET).decode() + '"}}}')
+    secrets = {"the registry's password": SECRET}
+    expected = Expected("ubuntu", credentials=(path,))
+    good = {path: replace(config, mode=0o600)}
+    assert findings(tmp_path / "good", good, expected=expected, secrets=secrets) == []
+    readable = findings(tmp_path / "readable", {path: config}, expected=expected, secrets=secrets)
+    assert short(readable) == {("secrets.files", path)}
+    more = {**good, "/srv/copy": config}
+    found = findings(tmp_path / "more", more, expected=expected, secrets=secrets)
+    assert short(found) == {("secrets.environment", "/srv/copy")}
+    assert short(findings(tmp_path / "unexpected", good)) == {
+        ("secrets.files", path), ("leftovers.people", path), ("leftovers.people", "/root/.docker"),
+    }  # fmt: skip
 
 
 SECRET = b"s3cret/pass+word~1"
@@ -328,7 +355,7 @@ def in_last_block(work: Path, content: bytes) -> list[Finding]:
     with raw.open("r+b") as file:
         file.seek(MIB + block * 4096 + 1000)
         file.write(content)
-    return check_safety(Tree(raw), guest_user="ubuntu", secrets={"token": SECRET})
+    return check_safety(Tree(raw), PRODUCTION, secrets={"token": SECRET})
 
 
 def test_secret_behind_the_end_of_a_file(tmp_path: Path) -> None:
@@ -341,7 +368,7 @@ def test_secret_outside_of_the_partition(tmp_path: Path) -> None:
     with raw.open("r+b") as file:
         file.seek(MIB - 1000)
         file.write(SECRET)
-    found = check_safety(Tree(raw), guest_user="ubuntu", secrets={"token": SECRET})
+    found = check_safety(Tree(raw), PRODUCTION, secrets={"token": SECRET})
     assert short(found) == {("secrets.environment", "outside of all partitions")}
 
 

@@ -40,18 +40,36 @@ class Found:
 
 
 @dataclass(frozen=True)
+class Expected:
+    """What an image is meant to have, and any other must not.
+
+    `guest_user` is the agent's user, who may use sudo without a password. `credentials` are
+    the paths of files that hold credentials on purpose (those of private registries). The
+    rest is a development image's: the path of its one private key, and whether root has a
+    password.
+    """
+
+    guest_user: str
+    credentials: tuple[str, ...] = ()
+    dev_key: str | None = None
+    root_password: bool = False
+
+    def holds(self, path: str) -> bool:
+        """Is the path one of those named here, or a directory on the way to one?"""
+        named = (*self.credentials, *([self.dev_key] if self.dev_key else ()))
+        return any(n == path or n.startswith(path + "/") for n in named)
+
+
+@dataclass(frozen=True)
 class Subject:
     """The image under examination, and what the caller knows of it.
 
-    `guest_user` is the agent's user, who may use sudo without a password. `dev_key` is the
-    path of the one private key that a development image holds. `secrets` are the values,
-    by a name that may be shown, that must not be on the disk; `hits` is what the search of
-    the disk found, by needle.
+    `secrets` are the values, by a name that may be shown, that must not be on the disk;
+    `hits` is what the search of the disk found, by needle.
     """
 
     tree: Tree
-    guest_user: str
-    dev_key: str | None
+    expected: Expected
     secrets: Mapping[str, bytes]
     hits: Mapping[bytes, Sequence[Hit]]
 

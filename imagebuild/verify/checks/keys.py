@@ -76,11 +76,12 @@ def private_keys(subject: Subject) -> Iterator[Found]:
 
 def dev_key(subject: Subject) -> Iterator[Found]:
     """A development image has its one key, readable by its owner alone."""
-    if subject.dev_key is None:
+    path = subject.expected.dev_key
+    if path is None:
         return
-    node = subject.tree.get(subject.dev_key)
+    node = subject.tree.get(path)
     if node is None or not node.is_file:
-        yield Found(subject.dev_key, "the key of the development image is missing")
+        yield Found(path, "the key of the development image is missing")
     elif node.permissions & 0o077:
         yield Found(node.path, "others than its owner can read it", "chmod 0600")
 
@@ -132,7 +133,7 @@ def _binary_key(tree: Tree, node: Node) -> str:
 
 def _allowed(subject: Subject, packaged: Packaged, node: Node) -> bool:
     """The development key, or a published one: named in known.yaml, as its package has it."""
-    if node.path == subject.dev_key:
+    if node.path == subject.expected.dev_key:
         return True
     path = source_of(node.path) or node.path
     return is_known("published_keys", path) and packaged.unchanged(node)

@@ -57,7 +57,7 @@ def tools(subject: Subject) -> Iterator[Found]:
 
 
 def people(subject: Subject) -> Iterator[Found]:
-    """Homes hold their skeleton, and no history of commands."""
+    """Homes hold their skeleton and what the image is meant to have; no history of commands."""
     for node in subject.tree.files():
         if _HISTORIES.fullmatch(node.name):
             yield Found(node.path, "it tells what somebody did while the image was made")
@@ -69,7 +69,7 @@ def people(subject: Subject) -> Iterator[Found]:
 
 
 def _in_skeleton(subject: Subject, node: Node) -> bool:
-    if is_known("homes", node.path):
+    if is_known("homes", node.path) or subject.expected.holds(node.path):
         return True
     match = re.fullmatch(r"/home/[^/]+(/.*)?", node.path)
     return match is not None and (not match[1] or subject.tree.exists("/etc/skel" + match[1]))

@@ -48,17 +48,19 @@ _USERINFO = re.compile(
 def environment(subject: Subject) -> Iterator[Found]:
     """The given values, in each form of theirs, anywhere on the disk. They are not shown."""
     for name, secret in subject.secrets.items():
-        places: dict[str, tuple[int, int]] = {}
+        places: dict[str, tuple[int, int, str]] = {}
         for form in forms(secret):
             for hit in subject.hits.get(form, ()):
-                where = hit.place.where
+                where, of = hit.place.where, "" if hit.place.node else " of the disk"
+                if where in subject.expected.credentials and not hit.place.slack:
+                    continue
                 if hit.place.slack:
                     where += ", behind its end"
-                count, first = places.get(where, (0, hit.place.offset))
-                places[where] = (count + 1, min(first, hit.place.offset))
-        for where, (count, first) in sorted(places.items()):
+                count, first, _ = places.get(where, (0, hit.place.offset, of))
+                places[where] = (count + 1, min(first, hit.place.offset), of)
+        for where, (count, first, of) in sorted(places.items()):
             times = "" if count == 1 else f", and {count - 1} times more"
-            yield Found(where, f"it holds {name} at byte {first}{times}")
+            yield Found(where, f"it holds {name} at byte {first}{of}{times}")
 
 
 def credential_files(subject: Subject) -> Iterator[Found]:
@@ -66,6 +68,10 @@ def credential_files(subject: Subject) -> Iterator[Found]:
     patterns = tuple(pattern for pattern, _ in _CREDENTIALS)
     for node in subject.tree.files():
         if not node.size or not glob_matches(node.path, *patterns):
+            continue
+        if node.path in subject.expected.credentials:
+            if node.permissions & 0o077:
+                yield Found(node.path, "others than its owner can read it", "chmod 0600")
             continue
         text = _text(subject.tree, node).decode(errors="replace")
         contents = (c for pattern, c in _CREDENTIALS if glob_matches(node.path, pattern))
