@@ -277,6 +277,25 @@ def test_good_variants_are_no_sins(tmp_path: Path) -> None:
     assert findings(tmp_path / "work", changes) == []
 
 
+def test_container_images_count_when_their_store_is_open(tmp_path: Path) -> None:
+    layer = "/var/lib/docker/overlay2/1/diff"
+    changes = {
+        "/var/lib/docker": directory(0o710),
+        f"{layer}/bin/su": File(b"\x7fELF", 0o4755),
+        f"{layer}/var/lib/mysql": directory(0o777, 999, 999),
+        f"{layer}/gone": File(device="c 0 0"),
+        f"{layer}/root/.cache": directory(),
+    }
+    assert findings(tmp_path / "closed", changes) == []
+    opened = {**changes, "/var/lib/docker": directory(0o711)}
+    assert {f.check for f in findings(tmp_path / "open", opened)} == {
+        "permissions.privileged", "permissions.writable", "permissions.owners",
+        "permissions.devices", "leftovers.caches",
+    }  # fmt: skip
+    key = {**changes, f"{layer}/etc/key": KEY}
+    assert short(findings(tmp_path / "key", key)) == {("keys.private", f"{layer}/etc/key")}
+
+
 def test_dev_image_has_its_one_key(tmp_path: Path) -> None:
     path = "/etc/trove/dev/id_ed25519"
     dev = Expected("ubuntu", dev_key=path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import posixpath
 import re
+import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -15,6 +16,9 @@ import yaml
 
 from imagebuild.verify.search import Hit
 from imagebuild.verify.tree import Node, Tree
+
+#: Where docker and containerd keep images.
+CONTAINER_STORES = ("/var/lib/docker", "/var/lib/containerd")
 
 _KNOWN = Path(__file__).with_name("known.yaml")
 
@@ -72,6 +76,20 @@ class Subject:
     expected: Expected
     secrets: Mapping[str, bytes]
     hits: Mapping[bytes, Sequence[Hit]]
+
+    @cached_property
+    def own_nodes(self) -> Sequence[Node]:
+        """Everything but what lies in preloaded container images.
+
+        Those have owners, setuid files and whiteouts (devices) of their own, which nobody
+        but root can reach as long as their store is closed; where it is open, they count.
+        """
+        closed = [
+            node.path + "/"
+            for node in map(self.tree.get, CONTAINER_STORES)
+            if node and not node.permissions & (stat.S_IROTH | stat.S_IXOTH)
+        ]
+        return [n for n in self.tree.nodes.values() if not n.path.startswith(tuple(closed))]
 
     @cached_property
     def users(self) -> dict[str, list[str]]:

@@ -38,7 +38,7 @@ def caches(subject: Subject) -> Iterator[Found]:
     for node in subject.present(_CACHES):
         if not node.is_dir:
             yield Found(node.path, "it is apt's cache", "apt-get clean, rm /var/lib/apt/lists/*")
-    for node in subject.tree.nodes.values():
+    for node in subject.own_nodes:
         if node.is_dir and (node.name == ".cache" or node.path == "/var/cache/pip"):
             yield Found(node.path, "it is somebody's cache")
 
@@ -58,8 +58,8 @@ def tools(subject: Subject) -> Iterator[Found]:
 
 def people(subject: Subject) -> Iterator[Found]:
     """Homes hold their skeleton and what the image is meant to have; no history of commands."""
-    for node in subject.tree.files():
-        if _HISTORIES.fullmatch(node.name):
+    for node in subject.own_nodes:
+        if node.is_file and _HISTORIES.fullmatch(node.name):
             yield Found(node.path, "it tells what somebody did while the image was made")
     for node in [*subject.tree.below("/root"), *subject.tree.below("/home")]:
         if not _HISTORIES.fullmatch(node.name) and not _in_skeleton(subject, node):

@@ -40,8 +40,8 @@ _ROOTS_OWN = (
 
 def privileged(subject: Subject) -> Iterator[Found]:
     """Setuid and setgid files: those of known.yaml, with their owners and modes."""
-    for node in subject.tree.files():
-        if not node.permissions & _SPECIAL:
+    for node in subject.own_nodes:
+        if not node.is_file or not node.permissions & _SPECIAL:
             continue
         owner, group = subject.user_name(node.uid), subject.group_name(node.gid)
         have = f"{node.permissions:04o} {owner}:{group}"
@@ -66,7 +66,7 @@ def _agrees(entry: dict[str, Any], node: Node, owner: str, group: str) -> bool:
 
 def capabilities(subject: Subject) -> Iterator[Found]:
     """Files with capabilities: those of known.yaml."""
-    for node in subject.tree.files():
+    for node in subject.own_nodes:
         value = subject.tree.xattrs(node).get(_CAPABILITY)
         if value is None:
             continue
@@ -98,7 +98,7 @@ def capability_names(value: bytes) -> set[str]:
 
 def writable(subject: Subject) -> Iterator[Found]:
     """What all may write: sticky directories alone."""
-    for node in subject.tree.nodes.values():
+    for node in subject.own_nodes:
         if node.is_link or not node.permissions & stat.S_IWOTH:
             continue
         if node.is_file:
@@ -112,7 +112,7 @@ def owners(subject: Subject) -> Iterator[Found]:
     """Owners and groups exist, and root's own things are root's."""
     users = {int(f[2]) for f in subject.users.values() if f[2].isdigit()}
     groups = {int(f[2]) for f in subject.groups.values() if f[2].isdigit()}
-    for node in subject.tree.nodes.values():
+    for node in subject.own_nodes:
         if node.uid not in users:
             what = f"its owner, uid {node.uid}, does not exist"
             yield Found(node.path, what, "an account made later would own it: chown it")
@@ -126,7 +126,7 @@ def owners(subject: Subject) -> Iterator[Found]:
 
 def devices(subject: Subject) -> Iterator[Found]:
     """Device nodes: the few of known.yaml in /dev."""
-    for node in subject.tree.nodes.values():
+    for node in subject.own_nodes:
         if stat.S_ISBLK(node.mode) or (
             stat.S_ISCHR(node.mode) and not is_known("devices", node.path)
         ):
