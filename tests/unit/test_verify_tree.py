@@ -131,6 +131,10 @@ def test_allocated_but_unwritten_blocks_are_zeros(tmp_path: Path) -> None:
     work = tmp_path / "work"
     raw = make_disk(work, {"/file": File(b"12345")})
     debugfs(raw, ["fallocate /file 1 3", "sif /file size 16384"])
+    (unwritten,) = (e for e in Tree(raw).extents(Tree(raw).nodes["/file"]) if not e.written)
+    with raw.open("r+b") as file:
+        file.seek(MIB + unwritten.physical * 4096)
+        file.write(b"what was there before")
     assert Tree(raw).read_bytes("/file") == b"12345".ljust(16384, b"\0")
 
 
