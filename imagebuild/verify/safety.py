@@ -66,8 +66,8 @@ def check_safety(
 
     `secrets` are values that must be nowhere on the disk (but in the files that `expected`
     names), by the names under which findings speak of them; a value itself is never shown.
-    Raises UsageError for a secret that is too
-    short to search for, VerifyError when the image cannot be read.
+    Raises UsageError for a secret that is too short to search for, VerifyError when the
+    image cannot be read.
     """
     secrets = secrets or {}
     for name, value in secrets.items():

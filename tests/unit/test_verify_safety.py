@@ -395,10 +395,10 @@ def test_private_key_of_a_deleted_file_and_behind_an_end(tmp_path: Path) -> None
     source = tmp_path / "source"
     source.write_text(pem())
     commands = (f"write {source} gone", "rm gone")
-    found = findings(tmp_path / "deleted", {}, commands=commands)
-    assert short(found) == {("keys.private", "(disk.raw)")}
-    found = in_last_block(tmp_path / "slack", pem().encode())
-    assert short(found) == {("keys.private", "/etc/hostname")}
+    (found,) = findings(tmp_path / "deleted", {}, commands=commands)
+    assert (found.check, found.path) == ("keys.private", "(disk.raw)")
+    (found,) = in_last_block(tmp_path / "slack", pem().encode())
+    assert (found.check, found.path) == ("keys.private", "/etc/hostname")
 
 
 def test_secret_over_the_border_of_two_fragments(tmp_path: Path) -> None:

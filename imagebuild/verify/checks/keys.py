@@ -62,7 +62,10 @@ def private_keys(subject: Subject) -> Iterator[Found]:
             node = hit.place.node
             path = hit.place.where
             if node is None or hit.place.slack:
-                if _is_key(subject.tree, hit, needle, pattern):
+                # A key has several marks; all those behind one file's end are one key.
+                place = f"{path} {'' if node else hit.place.offset}"
+                if place not in told and _is_key(subject.tree, hit, needle, pattern):
+                    told.add(place)
                     yield _outside(hit, subject.tree.raw.name)
             elif path not in told and _is_key(subject.tree, hit, needle, pattern):
                 told.add(path)
