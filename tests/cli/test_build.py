@@ -277,11 +277,12 @@ def test_place_that_cannot_be_written(
         "--cache-dir": str(tmp_path / "file/cache"),
     }
     parent = {"-o": "file", "--artifacts": "file"}.get(option, f"file/{option[2:].split('-')[0]}")
+    named = "--cache-dir (IMAGEBUILD_CACHE_DIR)" if option == "--cache-dir" else option
     assert failing(capsys, 4, "build", "debian", "bookworm", option, places[option]) == (
         "error: cannot write there\n"
         f"  where: {tmp_path / parent}\n"
         f"  | {tmp_path}/file is not a directory that you may write in\n"
-        "  try: choose another place with -o, --artifacts or --images-dir\n"
+        f"  try: choose another place with {named}\n"
     )
     assert everything_below(tmp_path) == ["file"]
 
@@ -307,14 +308,14 @@ def test_missing_tools(
     assert failing(capsys, 4, "build", "debian", "bookworm") == (
         "error: 1 program that a build needs is not installed\n"
         "  | qemu-img\n"
-        "  try: apt-get install qemu-utils (scripts/imagebuild does it for you)\n"
+        "  try: apt-get install qemu-utils; scripts/imagebuild does it for you\n"
     )
     for name in ("mke2fs", "debugfs", "gpgv"):
         (tools / name).unlink()
     assert failing(capsys, 4, "build", "debian", "bookworm") == (
         "error: 4 programs that a build needs are not installed\n"
         "  | gpgv, mke2fs, debugfs, qemu-img\n"
-        "  try: apt-get install e2fsprogs gpgv qemu-utils (scripts/imagebuild does it for you)\n"
+        "  try: apt-get install e2fsprogs gpgv qemu-utils; scripts/imagebuild does it for you\n"
     )
     assert everything_below(tmp_path) == ["bin", *sorted(f"bin/{p.name}" for p in tools.iterdir())]
 
