@@ -283,6 +283,8 @@ class Host:
         import yaml
 
         try:
+            for path in self.cloud_files():
+                yaml.safe_load(path.read_bytes())  # the SDK passes over a broken file
             names = openstack.config.OpenStackConfig().get_cloud_names()
         except (openstack.exceptions.ConfigException, yaml.YAMLError, OSError) as exc:
             # YAML's own message quotes the lines around, which may hold a password.

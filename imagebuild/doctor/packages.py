@@ -28,6 +28,7 @@ _NAMES: Mapping[Family, Mapping[str, str]] = {
     Family.DEBIAN: {"ubuntu-keyring": "ubuntu-archive-keyring"},
     Family.UBUNTU: {},
     Family.FEDORA: {
+        "binfmt-support": "",  # systemd's own, there
         "debian-archive-keyring": "debian-keyring",
         "docker.io": "moby-engine",
         "genisoimage": "xorriso",
@@ -57,7 +58,7 @@ def family(os_release: Mapping[str, str]) -> Family:
 
 def local_names(names: Iterable[str], where: Family) -> list[str]:
     """Debian's names in a family's own words, sorted, each once."""
-    return sorted({_NAMES[where].get(n, n) for n in names})
+    return sorted({_NAMES[where].get(n, n) for n in names} - {""})
 
 
 def install_command(names: Iterable[str], where: Family, *, is_root: bool = True) -> str:
