@@ -71,7 +71,7 @@ def clouds(host: Host, subject: Subject) -> Iterator[Finding]:
                 Level.WARNING,
                 "others can read the cloud's password",
                 where=str(path),
-                prevents="nothing, but it is no secret",
+                prevents="nothing, yet every user of this host knows it",
                 run=(f"chmod 600 {path}",),
             )
     if not names:
@@ -176,7 +176,7 @@ def _registry_file(host: Host, path: Path) -> tuple[list[Finding], list[str]]:
     if inline and host.mode(path) & 0o077:
         problems.append(Finding(
             Level.WARNING, "others can read registry passwords", str(path),
-            prevents="nothing, but they are no secret", run=(f"chmod 600 {path}",),
+            prevents="nothing, yet every user of this host knows them", run=(f"chmod 600 {path}",),
         ))  # fmt: skip
     for helper in sorted({*map(str, helpers.values()), *([store] if store else [])}):
         program = f"docker-credential-{helper}"

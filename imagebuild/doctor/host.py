@@ -323,9 +323,15 @@ class Host:
         ) as exc:
             raise PreflightError(
                 f"cannot log in to the cloud {cloud!r}",
-                detail=redact(str(exc)).strip()[-300:],
+                detail=_reason(redact(str(exc))),
                 hint="check auth_url, user, project and password in clouds.yaml or OS_*",
             ) from None
+
+
+def _reason(text: str) -> str:
+    # keystoneauth quotes requests, which quotes urllib3, which quotes the system's own words.
+    inner = re.findall(r"\[Errno [^\]]+\] [^'\")]+", text)
+    return inner[-1] if inner else text.strip()[:300]
 
 
 def _group_limit(root: Path = Path("/sys/fs/cgroup")) -> int | None:
