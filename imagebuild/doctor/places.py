@@ -35,6 +35,8 @@ def places_of(
 
 def image_size(profile: Profile | None, fmt: str) -> int:
     """About how large an image of a format gets, in bytes; never more than its disk."""
-    is_plain = fmt == "raw" or (profile is not None and str(profile.compression) == "none")
+    is_plain = fmt in ("raw", "vhd") or (
+        fmt == "qcow2" and profile is not None and str(profile.compression) == "none"
+    )
     size = _PLAIN if is_plain else _COMPRESSED
     return min(size, profile.disk.size_bytes) if profile else size
