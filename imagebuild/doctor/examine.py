@@ -82,7 +82,7 @@ def refuse(host: Host, findings: Sequence[Finding]) -> PreflightError | None:
         if finding.advice:
             lines.append(f"    {finding.advice}")
     return PreflightError(
-        f"{len(findings)} things on this host stand in the way",
+        f"{len(findings)} things stand in the way",
         detail="\n".join(lines),
         hint="; ".join([*remedies(host, findings), "imagebuild doctor tells more"]),
     )

@@ -63,7 +63,7 @@ def test_everything_is_said_at_once() -> None:
     error = refusal(host, report)
     assert error is not None
     assert error.exit_code is ExitCode.PREFLIGHT
-    assert error.what == "5 things on this host stand in the way"
+    assert error.what == "5 things stand in the way"
     for line in (
         "2 programs that a build needs are not installed",
         "    mke2fs, qemu-img",
