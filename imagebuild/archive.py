@@ -12,7 +12,7 @@ import base64
 import email.utils
 import re
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from imagebuild.digest import of_bytes
@@ -22,14 +22,34 @@ from imagebuild.host.run import need, run
 
 @dataclass(frozen=True)
 class Suite:
-    """A suite of an archive. `sha256` is that of its InRelease, None when not asked."""
+    """A suite of an archive. `sha256` is that of its InRelease, None when not asked.
+
+    Times are in seconds since 1970: of the Release file, of its expiry, and what the
+    server's clock said when it was fetched. The last two are about this moment, not about
+    what the suite is.
+    """
 
     name: str
     sha256: str | None = None
     date: int | None = None
+    valid_until: int | None = field(default=None, compare=False)
+    served: int | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A file that a server gave, and the server's clock (its Date header)."""
+
+    body: bytes
+    served: int | None
 
 
 def fetch(url: str, what: str, timeout: float = 30) -> bytes:
+    """The content alone (see `ask`)."""
+    return ask(url, what, timeout).body
+
+
+def ask(url: str, what: str, timeout: float = 30) -> Answer:
     """Fetch a small file. Proxies and CA come from the environment.
 
     Raises TemporaryError when the server cannot be reached or fails, ConfigError when it
@@ -57,7 +77,15 @@ def fetch(url: str, what: str, timeout: float = 30) -> bytes:
         raise TemporaryError(
             f"{what} answers with HTTP {answer.status_code}", where=url, hint="try again later"
         )
-    return answer.content
+    return Answer(answer.content, _seconds(answer.headers.get("Date", "")))
+
+
+def _seconds(date: str) -> int | None:
+    """A date of RFC 5322, as HTTP and Release files have it, in seconds since 1970."""
+    try:
+        return int(email.utils.parsedate_to_datetime(date).timestamp())
+    except (TypeError, ValueError):
+        return None
 
 
 def _host(url: str) -> str:
@@ -83,7 +111,7 @@ def read_suite(url: str, suite: str, keyring: Path) -> Suite:
     """
     base = f"{url.rstrip('/')}/dists/{suite}"
     try:
-        data = fetch(f"{base}/InRelease", f"the package mirror {url}")
+        answer = ask(f"{base}/InRelease", f"the package mirror {url}")
     except ConfigError as exc:
         raise ConfigError(
             f"the mirror has no suite {suite!r}",
@@ -91,11 +119,20 @@ def read_suite(url: str, suite: str, keyring: Path) -> Suite:
             detail=exc.detail,
             hint="check mirror.url and mirror.suites",
         ) from exc
-    check_signature(data, keyring, f"{base}/InRelease")
-    text = data.decode(errors="replace")
-    match = re.search(r"^Date: (.+)$", text, re.MULTILINE)
-    date = int(email.utils.parsedate_to_datetime(match[1]).timestamp()) if match else None
-    return Suite(suite, of_bytes(data), date)
+    check_signature(answer.body, keyring, f"{base}/InRelease")
+    text = answer.body.decode(errors="replace")
+    return Suite(
+        suite,
+        of_bytes(answer.body),
+        _field(text, "Date"),
+        _field(text, "Valid-Until"),
+        answer.served,
+    )
+
+
+def _field(release: str, name: str) -> int | None:
+    match = re.search(rf"^{name}: (.+)$", release, re.MULTILINE)
+    return _seconds(match[1]) if match else None
 
 
 def check_signature(signed: bytes, keyring: Path, where: str) -> None:

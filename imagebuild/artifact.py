@@ -76,6 +76,12 @@ def check_target(directory: Path) -> None:
     Raises ConfigError when something else than an artifact is there, PreflightError when
     it cannot be written.
     """
+    check_vacant(directory)
+    check_writable(directory.parent)
+
+
+def check_vacant(directory: Path) -> None:
+    """Raise ConfigError when something else than an artifact is at `directory`."""
     if directory.exists() and not directory.is_dir():
         raise ConfigError("the artifact directory is a file", where=str(directory))
     if (
@@ -88,7 +94,6 @@ def check_target(directory: Path) -> None:
             where=str(directory),
             hint="name an empty or new directory with --artifacts, or an older artifact to replace",
         )
-    check_writable(directory.parent)
 
 
 def check_writable(directory: Path) -> None:

@@ -144,6 +144,16 @@ def _refuse_credentials(profile: Profile) -> None:
             )
 
 
+def distribution_archives(profile: Profile) -> tuple[Archive, ...]:
+    """The distribution's archives, with their suites by name only: nothing is asked."""
+    return _archives(profile, offline=True)
+
+
+def docker_archives(profile: Profile) -> tuple[Archive, ...]:
+    """Docker's own archive, if the profile has one, asked and checked with its pinned key."""
+    return _docker(profile, offline=False)[0]
+
+
 def _archives(profile: Profile, *, offline: bool) -> tuple[Archive, ...]:
     mirror = profile.mirror
     url = _snapshot_url(profile, "mirror", profile.mirror_url(), mirror.snapshot_url)

@@ -6,8 +6,8 @@
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 # What a build needs (imagebuild/host/preflight.py says what for), and Python itself.
-build_packages=(mmdebstrap debootstrap util-linux procps gnupg gpgv e2fsprogs mtools qemu-utils
-    python3 python3-venv git ca-certificates)
+build_packages=(mmdebstrap debootstrap apt dpkg util-linux mount procps gnupg gpgv e2fsprogs mtools
+    qemu-utils python3 python3-venv git ca-certificates)
 # What booting an image needs.
 boot_packages=(qemu-system-x86 ovmf genisoimage)
 
@@ -26,9 +26,29 @@ as_root() {
     fi
 }
 
+os_release=/etc/os-release
+
+# package_manager: apt, dnf, or nothing. Not by the programs that are there: mmdebstrap brings
+# apt to Fedora.
+package_manager() {
+    (
+        ID='' ID_LIKE=''
+        # shellcheck source=/dev/null
+        [ ! -e "$os_release" ] || . "$os_release"
+        case " $ID $ID_LIKE " in
+            *' debian '* | *' ubuntu '*) echo apt ;;
+            *' fedora '* | *' rhel '* | *' centos '*) echo dnf ;;
+        esac
+    )
+}
+
 # Keyrings of the archives that images are built from, as the host's distribution names them.
 keyring_packages() {
     local name
+    if [ "$(package_manager)" != apt ]; then
+        printf '%s\n' debian-archive-keyring ubuntu-keyring
+        return
+    fi
     for name in debian-archive-keyring ubuntu-archive-keyring ubuntu-keyring; do
         if apt-cache policy "$name" 2> /dev/null | grep -q 'Candidate: [^(]'; then
             echo "$name"
@@ -36,28 +56,50 @@ keyring_packages() {
     done
 }
 
-# need_packages NAME...: install those that are not there.
+# need_packages NAME...: install those that are not there, given by their Debian names.
 need_packages() {
-    local missing=() name
-    if ! command -v apt-get > /dev/null; then
-        say "warning: no apt-get here: these packages must be there already: $*"
-        return
-    fi
-    for name in "$@"; do
-        if ! dpkg-query -W -f '${db:Status-Status}' "$name" 2> /dev/null | grep -qx installed; then
-            missing+=("$name")
-        fi
+    local missing=() name names=("$@") manager
+    manager=$(package_manager)
+    case $manager in
+        apt) ;;
+        dnf) mapfile -t names < <(fedora_names "$@") ;;
+        *)
+            say "warning: neither apt nor dnf is used here: these must be there already: $*"
+            return
+            ;;
+    esac
+    for name in "${names[@]}"; do
+        has_package "$manager" "$name" || missing+=("$name")
     done
     [ ${#missing[@]} -gt 0 ] || return 0
     say "installing: ${missing[*]}"
+    if [ "$manager" = dnf ]; then
+        as_root dnf install -y -q "${missing[@]}" >&2
+        return
+    fi
     # A server that comes with a package is not to be started on this machine.
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends \
         "${missing[@]}" >&2
 }
 
+has_package() {
+    if [ "$1" = dnf ]; then
+        rpm -q --quiet "$2"
+    else
+        dpkg-query -W -f '${db:Status-Status}' "$2" 2> /dev/null | grep -qx installed
+    fi
+}
+
+# fedora_names NAME...: Debian's names in Fedora's words, one a line; the tool knows them.
+fedora_names() {
+    PYTHONPATH=$repo python3 -c 'import sys
+from imagebuild.doctor.packages import Family, local_names
+print("\n".join(local_names(sys.argv[1:], Family.FEDORA)))' "$@"
+}
+
 # refresh_apt: package lists that are there but a week old count as current.
 refresh_apt() {
-    if command -v apt-get > /dev/null &&
+    if [ "$(package_manager)" = apt ] &&
         [ -z "$(find /var/lib/apt/lists -name '*Packages*' -mtime -7 -print -quit 2> /dev/null)" ]; then
         as_root apt-get update -q >&2
     fi

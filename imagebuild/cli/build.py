@@ -14,6 +14,7 @@ from imagebuild.cli.options import (
     ProfileRequest,
     cache_option,
     image_options,
+    images_option,
     json_option,
     profile_options,
 )
@@ -52,11 +53,7 @@ class _Places:
     envvar="IMAGEBUILD_ARTIFACTS", show_envvar=True,
     help="Directory of the artifact, instead of IMAGES_DIR/NAME.",
 )  # fmt: skip
-@click.option(
-    "--images-dir", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
-    default="~/images", show_default=True, envvar="IMAGEBUILD_IMAGES_DIR", show_envvar=True,
-    help="Directory that artifacts go to.",
-)  # fmt: skip
+@images_option
 @cache_option
 @click.option(
     "--dry-run", is_flag=True, envvar="IMAGEBUILD_DRY_RUN", show_envvar=True,
@@ -96,8 +93,10 @@ def build(
     )
     profile = _with_formats(request.load(target).profile, places.files)
     if not dry_run:
-        _preflight(places, str(profile.arch))
+        _preflight(places, profile)
     plan, inputs = _plan(profile, places, offline=offline, for_run=not dry_run)
+    if not dry_run:
+        _check_times(inputs)
     if dry_run:
         _show(plan, as_json)
         return
@@ -132,22 +131,44 @@ def _with_formats(profile: Profile, files: Sequence[Path]) -> Profile:
     return profile.model_copy(update={"formats": tuple(formats)})
 
 
-def _preflight(places: _Places, arch: str) -> None:
+def _preflight(places: _Places, profile: Profile) -> None:
+    """Stop, with everything that stands in the way, before anything is changed."""
     from imagebuild import artifact
-    from imagebuild.host import preflight
+    from imagebuild.doctor.check import Level, Need, Subject
+    from imagebuild.doctor.examine import CHECKS, examine, refusal
+    from imagebuild.doctor.host import Host
+    from imagebuild.doctor.places import places_of
 
-    preflight.check_tools()
-    preflight.check_arch(arch)
-    for directory in (
-        places.cache,
-        places.images if places.artifacts is None else places.artifacts.parent,
-    ):
-        artifact.check_writable(directory)
     if places.artifacts:
-        artifact.check_target(places.artifacts)
-    for file in places.files:
-        artifact.check_writable(file.parent)
-    preflight.check_space(places.cache)
+        artifact.check_vacant(places.artifacts)
+    host = Host()
+    subject = Subject(
+        needs=frozenset({Need.BUILD}),
+        cache=places.cache,
+        profile=profile,
+        places=places_of(profile, places.images, places.artifacts, places.files),
+    )
+    # Resolving asks the same servers a moment later.
+    local = [c for c in CHECKS if not c.network]
+    report = examine(host, subject, ask_network=False, checks=local)
+    if error := refusal(host, report):
+        raise error
+    for finding in report.findings(Level.WARNING):
+        terminal.warning(": ".join(filter(None, [finding.what, finding.where, finding.detail])))
+
+
+def _check_times(inputs: Inputs) -> None:
+    """Stop when apt would refuse the Release files that were just resolved."""
+    from imagebuild.doctor.check import Level
+    from imagebuild.doctor.examine import refuse
+    from imagebuild.doctor.host import Host
+    from imagebuild.doctor.mirror import judge
+
+    findings = list(judge(inputs.archives, time.time()))
+    if error := refuse(Host(), [f for f in findings if f.level is Level.MISSING]):
+        raise error
+    for finding in findings:
+        terminal.warning(": ".join(filter(None, [finding.what, finding.where])))
 
 
 def _plan(

@@ -20,6 +20,7 @@ from imagebuild.errors import ExitCode, ImagebuildError, Interrupted
 VERBS: dict[str, tuple[str, str]] = {
     "build": ("imagebuild.cli.build", "Build a guest image."),
     "clean": ("imagebuild.cli.clean", "Remove what killed builds left, or the whole cache."),
+    "doctor": ("imagebuild.cli.doctor", "Say whether this host is ready, and what mends it."),
     "profile": ("imagebuild.cli.profile", "List, show and check profiles."),
 }
 
@@ -83,7 +84,8 @@ def _raise_interrupted(signum: int, frame: FrameType | None) -> NoReturn:  # noq
 def run(argv: list[str]) -> int:
     """Run the command line `argv` (without the program's name) and return the exit code."""
     try:
-        cli.main(args=argv, prog_name="imagebuild", standalone_mode=False)
+        # Without standalone mode click hands back the code of an Exit, else what a verb returns.
+        code = cli.main(args=argv, prog_name="imagebuild", standalone_mode=False)
     except click.exceptions.Exit as exc:
         return exc.exit_code
     except click.ClickException as exc:
@@ -102,7 +104,7 @@ def run(argv: list[str]) -> int:
             terminal.console.print_exception()
         terminal.error(_of_system(exc))
         return int(ExitCode.FAILED)
-    return 0
+    return code if isinstance(code, int) else 0
 
 
 def _of_system(exc: OSError) -> ImagebuildError:

@@ -208,6 +208,13 @@ cache_option = click.option(
     help="Trees, downloads and scratch space. [default: ~/.cache/imagebuild]",
 )  # fmt: skip
 
+#: --images-dir; the parameter is `images_dir`, as given.
+images_option = click.option(
+    "--images-dir", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+    default="~/images", show_default=True, envvar="IMAGEBUILD_IMAGES_DIR", show_envvar=True,
+    help="Directory that artifacts go to.",
+)  # fmt: skip
+
 json_option = click.option(
     "--json", "as_json", is_flag=True, envvar="IMAGEBUILD_JSON", show_envvar=True,
     help="Print one JSON document.",

@@ -22,7 +22,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from imagebuild import events
 from imagebuild.errors import BuildError, ImagebuildError, PreflightError, from_json
@@ -58,9 +58,12 @@ def worker_argv(*, may_ask: bool = True) -> list[str]:
 class Worker:
     """The tool's end of the line. Use as a context manager."""
 
-    def __init__(self, emit: events.Emit, *, may_ask: bool = True) -> None:
+    def __init__(
+        self, emit: events.Emit, *, may_ask: bool = True, stderr: IO[bytes] | None = None
+    ) -> None:
         self._emit = emit
         self._may_ask = may_ask
+        self._stderr = stderr
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Worker:
@@ -69,6 +72,7 @@ class Worker:
             env=base_env(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=self._stderr,
         )
         return self
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from imagebuild.events import Emit
-from imagebuild.host import scratch
+from imagebuild.host import scratch, trial
 from imagebuild.host.namespace import remove_tree
 from imagebuild.stages import trees, wheelbuild
 
@@ -90,10 +90,16 @@ def remove(*, emit: Emit, paths: Sequence[str]) -> dict[str, Any]:  # noqa: ARG0
     return {}
 
 
+def try_host(*, emit: Emit, directory: str) -> dict[str, Any]:  # noqa: ARG001
+    """What root can do in `directory`, and with overlayfs: "" each, or why not (see trial)."""
+    return {"files": trial.try_files(Path(directory)), "overlay": trial.try_overlay()}
+
+
 TASKS: dict[str, Callable[..., dict[str, Any]]] = {
     "sweep": sweep,
     "compose": compose,
     "build_wheels": build_wheels,
     "make_disk": make_disk,
     "remove": remove,
+    "try_host": try_host,
 }

@@ -18,7 +18,7 @@ from imagebuild.cli.terminal import terminal
 from imagebuild.data import elements_dir, profiles_dir
 from imagebuild.host.preflight import BUILD_TOOLS
 from imagebuild.host.run import NETWORK_ENV, which
-from tests.unit.test_archive import Signing, closed_port, serve, two_signings
+from tests.unit.test_archive import RELEASE, Signing, closed_port, serve, two_signings
 
 Usage = namedtuple("Usage", "total used free")
 OFFLINE = ["build", "debian", "bookworm", "--offline", "--dry-run"]
@@ -277,11 +277,12 @@ def test_place_that_cannot_be_written(
         "--cache-dir": str(tmp_path / "file/cache"),
     }
     parent = {"-o": "file", "--artifacts": "file"}.get(option, f"file/{option[2:].split('-')[0]}")
+    named = "--cache-dir (IMAGEBUILD_CACHE_DIR)" if option == "--cache-dir" else option
     assert failing(capsys, 4, "build", "debian", "bookworm", option, places[option]) == (
         "error: cannot write there\n"
         f"  where: {tmp_path / parent}\n"
         f"  | {tmp_path}/file is not a directory that you may write in\n"
-        "  try: choose another place with -o, --artifacts or --images-dir\n"
+        f"  try: choose another place with {named}\n"
     )
     assert everything_below(tmp_path) == ["file"]
 
@@ -307,16 +308,29 @@ def test_missing_tools(
     assert failing(capsys, 4, "build", "debian", "bookworm") == (
         "error: 1 program that a build needs is not installed\n"
         "  | qemu-img\n"
-        "  try: apt-get install qemu-utils (scripts/imagebuild does it for you)\n"
+        "  try: apt-get install qemu-utils; scripts/imagebuild does it for you\n"
     )
     for name in ("mke2fs", "debugfs", "gpgv"):
         (tools / name).unlink()
     assert failing(capsys, 4, "build", "debian", "bookworm") == (
         "error: 4 programs that a build needs are not installed\n"
         "  | gpgv, mke2fs, debugfs, qemu-img\n"
-        "  try: apt-get install e2fsprogs gpgv qemu-utils (scripts/imagebuild does it for you)\n"
+        "  try: apt-get install e2fsprogs gpgv qemu-utils; scripts/imagebuild does it for you\n"
     )
     assert everything_below(tmp_path) == ["bin", *sorted(f"bin/{p.name}" for p in tools.iterdir())]
+
+
+def test_expired_mirror_stops_a_build_before_it_begins(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dated = RELEASE.replace(b"SHA256:", b"Valid-Until: Sat, 08 Mar 2025 10:00:00 UTC\nSHA256:")
+    monkeypatch.setattr("tests.unit.test_archive.RELEASE", dated)
+    with two_signings() as (expired, _), site(expired, tmp_path) as argv:
+        err = failing(capsys, 4, *argv).splitlines()
+    assert err[0] == "error: 2 things stand in the way"
+    assert [x for x in err if "Release file has expired" in x][1].endswith("bookworm-updates")
+    left = [x for x in everything_below(tmp_path) if not x.startswith("xdg-cache/imagebuild/sou")]
+    assert left in (["keyring.gpg"], ["keyring.gpg", "xdg-cache", "xdg-cache/imagebuild"])
 
 
 def test_too_little_space(
