@@ -180,7 +180,10 @@ def dearmor(data: bytes, where: str) -> bytes:
     blocks = _ARMOR.findall(data)
     if not blocks:
         raise ConfigError("this is no OpenPGP keyring", where=where)
-    return b"".join(base64.b64decode(re.sub(rb"\s", b"", block)) for block in blocks)
+    try:
+        return b"".join(base64.b64decode(re.sub(rb"\s", b"", block)) for block in blocks)
+    except ValueError as exc:
+        raise ConfigError("this is no OpenPGP keyring", where=where, detail=str(exc)) from exc
 
 
 def fingerprints(key: bytes) -> list[str]:

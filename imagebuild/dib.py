@@ -16,9 +16,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from imagebuild.config.values import check_element
 from imagebuild.digest import of_directory
 from imagebuild.errors import BuildError, ConfigError
 from imagebuild.events import Emit, Output, StepFinished, StepStarted
+from imagebuild.files import KIB, is_directory, read_limited
 from imagebuild.host.run import spawn
 
 # dib-run-parts says "dib-run-parts Running <dir>/<hook>" and "… <hook> completed".
@@ -28,6 +30,10 @@ _COMPLETED = re.compile(r"^dib-run-parts (?P<hook>[\w-]+) completed$")
 _NOISE = re.compile(
     r"^(dib-run-parts|\+|Unmount |\s*$|umount: |Sourcing|Selecting previously|\(Reading database)"
 )
+
+_RELATIONS = ("element-deps", "element-provides")
+#: Largest of them, in bytes; DIB's longest has some hundred.
+MAX_RELATION = 64 * KIB
 
 _ENTRY = (
     "import sys; sys.argv[0] = 'disk-image-create'; "
@@ -62,38 +68,99 @@ def find_elements(names: Sequence[str], search: Sequence[Path]) -> tuple[Element
     """The named elements and all they depend on, sorted by name.
 
     `search` is looked through first to last, DIB's own elements last. Raises ConfigError
-    for an element that does not exist, naming the nearest.
+    for an element that does not exist, naming the nearest, and for one that cannot be read.
     """
     from diskimage_builder import element_dependencies
 
     paths = [*map(str, search), str(own_elements_path())]
+    for directory in search:
+        _check_relations(directory)
     logging.getLogger("diskimage_builder").setLevel(logging.ERROR)
     logging.getLogger("diskimage_builder.element_dependencies").setLevel(logging.ERROR)
     try:
         found = element_dependencies.get_elements(list(names), ":".join(paths))
     except element_dependencies.MissingElementException as exc:
-        raise _missing(str(exc), paths) from exc
+        name = str(exc).removeprefix("Element '").removesuffix("' not found")
+        raise _missing(name, paths) from exc
     except Exception as exc:
         raise ConfigError(
             "the elements do not fit together",
             where="elements: " + " ".join(names),
-            detail=str(exc),
+            detail=str(exc) or "one of these is provided by another of them",
             hint="look at element-deps and element-provides of the elements named",
         ) from exc
-    return tuple(
-        Element(name, Path(path), of_directory(Path(path))) for name, path in sorted(found)
-    )
+    return tuple(_element(name, Path(path)) for name, path in sorted(found))
 
 
-def _missing(text: str, paths: Sequence[str]) -> ConfigError:
+def _element(name: str, path: Path) -> Element:
+    try:
+        check_element(name)
+        return Element(name, path, of_directory(path))
+    except ValueError as exc:
+        # DIB's scripts take lists of elements apart at blanks.
+        raise ConfigError(
+            f"diskimage-builder cannot cope with the name of the element {name!r}",
+            where=str(path),
+            detail=str(exc),
+            hint="give its directory another name",
+        ) from exc
+    except OSError as exc:
+        raise ConfigError(
+            f"the element {name!r} cannot be read",
+            where=str(exc.filename or path),
+            detail=exc.strerror or str(exc),
+            hint="an element may hold files, directories and symbolic links only",
+        ) from exc
+
+
+def _elements_in(directory: Path) -> list[Path]:
+    try:
+        return [path for path in sorted(directory.iterdir()) if is_directory(path)]
+    except OSError as exc:
+        raise ConfigError(
+            f"cannot read the directory of elements {directory}",
+            where=str(directory),
+            detail=str(exc),
+            hint="correct --elements-path or the key elements.path",
+        ) from exc
+
+
+def _relation(path: Path) -> str:
+    """Text of an element-deps or element-provides, "" without one."""
+    try:
+        return read_limited(path, MAX_RELATION).decode()
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigError(
+            f"cannot read {path.name} of the element {path.parent.name!r}",
+            where=str(path),
+            detail=getattr(exc, "strerror", "") or str(exc),
+            hint="it is a text file with the name of one element a line",
+        ) from exc
+
+
+def _check_relations(directory: Path) -> None:
+    """Read what DIB is going to read of every element here, without waiting for a pipe."""
+    for element in _elements_in(directory):
+        for name in _RELATIONS:
+            _relation(element / name)
+
+
+def _missing(name: str, paths: Sequence[str]) -> ConfigError:
     import difflib
 
-    named = re.findall(r"'([^']+)'", text) or [text.split()[-1]]
-    known = sorted({p.name for d in paths for p in Path(d).iterdir() if p.is_dir()})
-    near = difflib.get_close_matches(named[0], known, n=1)
+    elements = [path for directory in paths for path in _elements_in(Path(directory))]
+    near = difflib.get_close_matches(name[:100], sorted({e.name for e in elements}), n=1)
+    wanted = [
+        str(e / "element-deps")
+        for e in elements
+        if name in map(str.strip, _relation(e / "element-deps").splitlines())
+    ]
     return ConfigError(
-        f"there is no element {named[0]!r}",
+        f"there is no element {name!r}",
         where="elements path: " + ":".join(paths[:-1]),
+        detail="wanted by " + ", ".join(wanted) if wanted else "",
         hint=(f"did you mean {near[0]!r}? " if near else "")
         + "--elements-path DIR adds a directory of elements",
     )

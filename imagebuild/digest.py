@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+from imagebuild.files import open_regular
 
 
 def canonical(value: Any) -> bytes:  # noqa: ANN401 - any JSON value
-    """The one JSON form of a value: sorted keys, no spaces, UTF-8."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    """The one JSON form of a value: sorted keys, no spaces, UTF-8.
+
+    A byte of a file name that is no UTF-8, which Python holds as a lone surrogate, counts.
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return text.encode(errors="surrogatepass")
 
 
 def of_value(value: Any) -> str:  # noqa: ANN401 - any JSON value
@@ -25,9 +33,9 @@ def of_bytes(data: bytes) -> str:
 
 
 def of_file(path: Path) -> str:
-    """sha256 (hex) of a file's content, read in pieces."""
+    """sha256 (hex) of a regular file's content, read in pieces. Raises OSError."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
@@ -37,10 +45,11 @@ def of_directory(directory: Path) -> str:
     """sha256 (hex) over the relative path, type, mode and content of everything below.
 
     Python's byte code is left out: it comes and goes by itself. Times and owners do not
-    count: they do not survive a checkout.
+    count: they do not survive a checkout. Raises OSError for what cannot be read, and for
+    what is neither file, directory nor link.
     """
     digest = hashlib.sha256()
-    for path in sorted(directory.rglob("*")):
+    for path in sorted(_below(directory)):
         relative = path.relative_to(directory)
         if "__pycache__" in relative.parts or path.suffix == ".pyc":
             continue
@@ -55,3 +64,14 @@ def of_directory(directory: Path) -> str:
             entry = [kind, str(relative), of_file(path)]
         digest.update(canonical(entry) + b"\n")
     return digest.hexdigest()
+
+
+def _below(directory: Path) -> Iterator[Path]:
+    # Not rglob, which passes over a directory that may not be read: what it hides would
+    # get into a build without a trace in its id.
+    for here, directories, files in os.walk(directory, onerror=_raise):
+        yield from (Path(here, name) for name in (*directories, *files))
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error

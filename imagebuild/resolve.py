@@ -20,8 +20,9 @@ from imagebuild.archive import Suite
 from imagebuild.config.profile import DockerRepository, Profile
 from imagebuild.config.values import parse_snapshot
 from imagebuild.data import elements_dir
-from imagebuild.digest import of_bytes, of_file
+from imagebuild.digest import of_bytes
 from imagebuild.errors import ConfigError
+from imagebuild.files import MIB, is_file, read_limited
 from imagebuild.host.run import network_env, run, which
 from imagebuild.inputs import Archive, DockerKey, Inputs
 from imagebuild.trust import resolve_certificates, resolve_dev, resolve_registries
@@ -38,6 +39,9 @@ BASE_ELEMENTS = (
 #: Joins the agent stage of a dev image.
 DEV_ELEMENT = "trove-guest-dev"
 AGENT_ELEMENTS = ("imagebuild-seed", "imagebuild-clean", "imagebuild-tree", "trove-guest-agent")
+
+#: Largest keyring, in bytes; that of all Debian developers has half of it.
+MAX_KEYRING = 64 * MIB
 
 #: Programs whose version can change what a stage makes: name -> arguments that print it.
 _TOOLS: dict[str, tuple[str, ...]] = {
@@ -171,7 +175,7 @@ def _archives(profile: Profile, *, offline: bool) -> tuple[Archive, ...]:
             )
         )
     for _, _, _, _, keyring in wanted:
-        if not keyring.is_file() and not offline:
+        if not is_file(keyring) and not offline:
             raise ConfigError(
                 "the archive's keyring is not there",
                 where=str(keyring),
@@ -185,11 +189,26 @@ def _archives(profile: Profile, *, offline: bool) -> tuple[Archive, ...]:
             _suites(url, suites, keyring, offline, mirror.snapshot),
             components,
             keyring,
-            of_file(keyring) if keyring.is_file() else "",
+            _keyring_digest(keyring),
             is_snapshot=mirror.snapshot is not None,
         )
         for name, url, suites, components, keyring in wanted
     )
+
+
+def _keyring_digest(keyring: Path) -> str:
+    """sha256 of a keyring; "" when it is not there."""
+    if not is_file(keyring):
+        return ""
+    try:
+        return of_bytes(read_limited(keyring, MAX_KEYRING))
+    except OSError as exc:
+        raise ConfigError(
+            "cannot read the archive's keyring",
+            where=str(keyring),
+            detail=str(exc),
+            hint="check mirror.keyring, or say --keyring FILE",
+        ) from exc
 
 
 def _snapshot_url(profile: Profile, key: str, url: str, template: str | None) -> str:
@@ -268,7 +287,7 @@ def _docker_key(repository: DockerRepository) -> DockerKey:
         data = archive.fetch(repository.key, "docker's repository key")
     else:
         try:
-            data = Path(repository.key).read_bytes()
+            data = read_limited(Path(repository.key), MIB)
         except OSError as exc:
             raise ConfigError(
                 "cannot read docker's repository key", where=repository.key, detail=str(exc)
@@ -286,7 +305,15 @@ def _docker_key(repository: DockerRepository) -> DockerKey:
 
 def _epoch(archives: tuple[Archive, ...], environ: Mapping[str, str] = os.environ) -> int:
     """SOURCE_DATE_EPOCH, or the newest date of the distribution's Release files."""
-    if environ.get("SOURCE_DATE_EPOCH", "").isdigit():
-        return int(environ["SOURCE_DATE_EPOCH"])
+    asked = environ.get("SOURCE_DATE_EPOCH", "")
+    if asked:
+        # The specification of SOURCE_DATE_EPOCH: a malformed value should end the build.
+        if not re.fullmatch(r"[0-9]{1,10}", asked):
+            raise ConfigError(
+                "this is not a number of seconds since 1970",
+                where=f"environment SOURCE_DATE_EPOCH={asked[:60]}",
+                hint="unset it, or set it to what `date +%s` prints",
+            )
+        return int(asked)
     dates = [s.date for a in archives for s in a.suites if s.date]
     return max(dates, default=0)

@@ -6,8 +6,8 @@ image: plans and manifests carry digests.
 
 from __future__ import annotations
 
+import base64
 import hashlib
-import re
 import secrets
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from imagebuild.config.profile import AgentMode, Profile
 from imagebuild.config.profile import Registry as RegistryKey
 from imagebuild.digest import of_bytes
 from imagebuild.errors import ConfigError
+from imagebuild.files import MIB, read_limited
 from imagebuild.inputs import Certificate, Dev, DevKey, Registry
 
 #: Cost of the digest that stands for a password in manifests (RFC 7914, section 2): who
@@ -97,7 +98,7 @@ def _registry(entry: RegistryKey, where: str) -> Registry:
 
 def _read(path: Path, what: str, key: str) -> bytes:
     try:
-        return path.read_bytes()
+        return read_limited(path, MIB)
     except OSError as exc:
         raise ConfigError(
             f"cannot read {what}", where=str(path), detail=str(exc), hint=f"check the key {key}"
@@ -126,8 +127,6 @@ def _read_password(path: Path, key: str) -> str:
 def _read_certificates(path: Path, key: str) -> list[bytes]:
     """The certificates of a PEM file, each with its own end of line. Raises ConfigError."""
     pem = _read(path, "a CA certificate", key)
-    if b"-----BEGIN CERTIFICATE-----" not in pem:
-        raise ConfigError("this is no PEM certificate", where=str(path))
     if b"PRIVATE KEY" in pem:
         raise ConfigError(
             f"a file of {key} holds a private key",
@@ -135,5 +134,30 @@ def _read_certificates(path: Path, key: str) -> list[bytes]:
             detail="it would be readable by everybody in every guest",
             hint="keep only the CERTIFICATE blocks in that file",
         )
-    blocks = re.findall(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", pem, re.DOTALL)
-    return [block + b"\n" for block in blocks]
+    begin, end = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
+    found: list[bytes] = []
+    for piece in pem.split(begin)[1:]:
+        body, mark, _ = piece.partition(end)
+        if not mark or not _is_base64(body):
+            raise ConfigError(
+                "a PEM certificate is damaged",
+                where=str(path),
+                detail=f"certificate {len(found) + 1} of the file is not whole",
+                hint="copy the file anew; openssl x509 -in FILE -text shows what is in it",
+            )
+        found.append(begin + body + end + b"\n")
+    if not found:
+        raise ConfigError(
+            "this is no PEM certificate",
+            where=str(path),
+            detail=f"no line {begin.decode()}",
+            hint="convert it: openssl x509 -inform DER -in FILE -out FILE.pem",
+        )
+    return found
+
+
+def _is_base64(body: bytes) -> bool:
+    try:
+        return bool(base64.b64decode(b"".join(body.split()), validate=True))
+    except ValueError:
+        return False

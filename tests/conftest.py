@@ -7,8 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.images.builds import Session
+
+# The same examples each time, so that a change is what breaks a test; scripts/test --full
+# looks for new ones, twenty times as many (--hypothesis-profile=full).
+settings.register_profile("default", derandomize=True, deadline=None, max_examples=100)
+settings.register_profile(
+    "full", derandomize=False, deadline=None, max_examples=2000, print_blob=True
+)
+settings.load_profile("default")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

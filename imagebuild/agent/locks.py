@@ -83,6 +83,7 @@ def build_lock(python: str) -> Lock:
     if python not in PYTHONS:
         raise ConfigError(
             f"there is no lock of build tools for Python {python}",
+            where="the release's Python",
             hint=f"lock files exist for Python {', '.join(PYTHONS)}",
         )
     return read_lock(locks_dir() / build_lock_name(python))

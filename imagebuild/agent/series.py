@@ -78,7 +78,9 @@ def series_of_version(version: str) -> Series:
         major = Version(version).major
     except InvalidVersion:
         raise ConfigError(
-            f"{version} is not a version of trove", hint="a version looks like 25.1.0"
+            f"{version} is not a version of trove",
+            where=f"trove {version}",
+            hint="a version looks like 25.1.0",
         ) from None
     for series in SERIES:
         if series.major == major:
@@ -112,6 +114,7 @@ def unfit_python(what: str, requires_python: str, python: str, *, release: str =
     return ConfigError(
         f"{what} needs Python {needs}; {guest} has {python} and takes "
         f"{fitting[-1].name if fitting else 'no series'} at most",
+        where=what,
         detail=f"series that Python {python} can run: "
         + ", ".join(f"{s.name} (trove {s.major})" for s in fitting),
         hint="choose one of these series, or a guest release with a newer Python",

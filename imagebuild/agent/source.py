@@ -107,7 +107,10 @@ class _Request:
             fits = requires is None or SpecifierSet(requires).contains(self.python)
         except InvalidSpecifier:
             raise ConfigError(
-                f"{what} has a Requires-Python that cannot be read", detail=str(requires)
+                f"{what} has a Requires-Python that cannot be read",
+                where=f"agent {redact(self.requested)}",
+                detail=str(requires),
+                hint="it is a list of conditions, like >=3.10,<4",
             ) from None
         if not fits:
             raise unfit_python(what, str(requires), self.python, release=self.release)
@@ -208,7 +211,9 @@ def _equal(one: str, other: str) -> bool:
     try:
         return Version(one) == Version(other)
     except InvalidVersion:
-        raise ConfigError(f"{one} is not a version of trove", hint=_FORMS) from None
+        raise ConfigError(
+            f"{one} is not a version of trove", where=f"agent pypi:trove=={one}", hint=_FORMS
+        ) from None
 
 
 def _ask_index(request: _Request, version: str) -> tuple[str, str | None]:

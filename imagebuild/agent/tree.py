@@ -12,14 +12,14 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from packaging.markers import UndefinedEnvironmentName
+from packaging.markers import UndefinedComparison, UndefinedEnvironmentName
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
-from packaging.version import Version
+from packaging.version import InvalidVersion, Version
 
 from imagebuild.agent.locks import AGENT, Pin
 from imagebuild.digest import canonical, of_file
@@ -124,7 +124,19 @@ def read_metadata(root: Path) -> Metadata:
         or setup_cfg.get("requires-python")
         or pkg_info.get("requires-python")
     )
-    return Metadata(AGENT, pkg_info.get("version"), requires)
+    return Metadata(AGENT, _version(pkg_info, root), requires)
+
+
+def _version(pkg_info: Mapping[str, str], root: Path) -> str | None:
+    version = pkg_info.get("version")
+    try:
+        return str(Version(version)) if version else None
+    except InvalidVersion:
+        raise ConfigError(
+            f"{version} is not a version of trove",
+            where=str(root / "PKG-INFO"),
+            hint="unpack the source distribution anew, or name a checkout",
+        ) from None
 
 
 def _pyproject(root: Path) -> dict[str, str]:
@@ -160,7 +172,7 @@ def _setup_cfg(root: Path) -> dict[str, str]:
 
 def _pkg_info(root: Path) -> dict[str, str]:
     message = email.parser.HeaderParser().parsestr(_text(root / "PKG-INFO"))
-    return {k.lower(): v for k, v in message.items()}
+    return {k.lower(): str(v).strip() for k, v in message.items()}
 
 
 def _text(path: Path) -> str:
@@ -207,6 +219,9 @@ def unmet_requirements(root: Path, pins: Iterable[Pin], python: str) -> list[str
             applies = wanted.marker is None or wanted.marker.evaluate(environment)
         except (InvalidRequirement, UndefinedEnvironmentName):
             continue  # an option line or a comment
+        except UndefinedComparison as exc:
+            unmet.append(f"{wanted} ({exc})")
+            continue
         have = versions.get(canonicalize_name(wanted.name))
         if applies and (have is None or not wanted.specifier.contains(have, prereleases=True)):
             unmet.append(f"{wanted} (the lock has {have or 'none'})")

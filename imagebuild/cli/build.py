@@ -12,13 +12,14 @@ import click
 
 from imagebuild.cli.options import (
     ProfileRequest,
+    absolute,
     cache_option,
     image_options,
     images_option,
     json_option,
     profile_options,
 )
-from imagebuild.cli.terminal import terminal
+from imagebuild.cli.terminal import one_line, terminal
 
 if TYPE_CHECKING:
     from imagebuild.build import Artifact
@@ -87,9 +88,9 @@ def build(
     """
     places = _Places(
         cache=cache_dir,
-        images=images_dir.expanduser().absolute(),
-        artifacts=artifacts.expanduser().absolute() if artifacts else None,
-        files=tuple(o.expanduser().absolute() for o in outputs),
+        images=absolute(images_dir, "--images-dir"),
+        artifacts=absolute(artifacts, "--artifacts") if artifacts else None,
+        files=tuple(absolute(o, "-o") for o in outputs),
     )
     profile = _with_formats(request.load(target).profile, places.files)
     if not dry_run:
@@ -245,7 +246,7 @@ def _show(plan: Plan, as_json: bool) -> None:
     lines.append(f"artifact  {plan.outputs['artifact']}")
     lines += [f"image     {image}" for image in plan.outputs["images"]]
     lines += [f"also      {place}" for place in plan.outputs["places"]]
-    terminal.data("\n".join(lines))
+    terminal.data("\n".join(map(one_line, lines)))
 
 
 def _short(value: object) -> str:

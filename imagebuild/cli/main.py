@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import signal
 import sys
 from types import FrameType
@@ -13,7 +14,7 @@ import click
 
 from imagebuild import __version__
 from imagebuild.cli.terminal import terminal
-from imagebuild.errors import ExitCode, ImagebuildError, Interrupted
+from imagebuild.errors import ExitCode, ImagebuildError, Interrupted, UsageError
 
 #: verb -> (module, one-line help). The module is imported when the verb is used, so
 #: that `--help` and shell completion stay fast.
@@ -61,7 +62,10 @@ class LazyGroup(click.Group):
     epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 configuration, 4 preflight, 5 verify, "
     "6 publish, 7 policy, 75 try again later, 130/143 interrupted.",
 )
-@click.version_option(__version__, "-V", "--version", message="imagebuild %(version)s")
+@click.version_option(
+    __version__, "-V", "--version", message="imagebuild %(version)s",
+    allow_from_autoenv=False,  # a pipeline's IMAGEBUILD_VERSION=1.2 is not meant as this flag
+)  # fmt: skip
 @click.option(
     "-v", "--verbose", is_flag=True, show_envvar=True, help="Say more; show DIB's own output."
 )
@@ -70,10 +74,22 @@ class LazyGroup(click.Group):
 @click.option("--debug", is_flag=True, show_envvar=True, help="Show a traceback with an error.")
 def cli(verbose: bool, quiet: bool, no_color: bool, debug: bool) -> None:
     """Make, prove, publish and feed the guest images of OpenStack Trove."""
+    _check_directory()
     verbosity = 1 if verbose else -1 if quiet else 0
     terminal.configure(verbosity=verbosity, no_color=no_color, debug=debug)
     # What libraries log is for who asked for more: our own errors say what matters.
     logging.basicConfig(level=logging.WARNING, handlers=[_LibraryLog()], force=True)
+
+
+def _check_directory() -> None:
+    try:
+        os.getcwd()  # noqa: PTH109 - the question is whether there is one
+    except OSError as exc:
+        raise UsageError(
+            "the current directory is not there any more",
+            detail=exc.strerror or str(exc),
+            hint="change to another directory",
+        ) from exc
 
 
 def _raise_interrupted(signum: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
@@ -89,13 +105,13 @@ def run(argv: list[str]) -> int:
     except click.exceptions.Exit as exc:
         return exc.exit_code
     except click.ClickException as exc:
-        exc.show(sys.stderr)
+        terminal.usage(exc)
         return int(ExitCode.USAGE)
     except (click.Abort, KeyboardInterrupt):
         return int(ExitCode.INTERRUPTED)
     except ImagebuildError as exc:
         if terminal.debug:
-            terminal.console.print_exception()
+            terminal.traceback()
         terminal.error(exc)
         return int(exc.exit_code)
     except OSError as exc:

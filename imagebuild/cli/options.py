@@ -179,6 +179,21 @@ search_option = click.option(
 )  # fmt: skip
 
 
+def absolute(path: Path, option: str) -> Path:
+    """The absolute path that an option means, `~` expanded. Raises UsageError."""
+    from imagebuild.errors import UsageError
+
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError as exc:
+        raise UsageError(
+            f"the home directory in {path} is not known",
+            where=f"{option} {path}",
+            detail=str(exc),
+            hint="write the whole path",
+        ) from exc
+
+
 def _cache_path(
     context: click.Context,  # noqa: ARG001 - click's call
     parameter: click.Parameter,  # noqa: ARG001
@@ -190,7 +205,8 @@ def _cache_path(
 
     from imagebuild.errors import UsageError
 
-    path = value.expanduser().absolute() if value else platformdirs.user_cache_path("imagebuild")
+    path = value or platformdirs.user_cache_path("imagebuild")
+    path = absolute(path, "--cache-dir")
     # diskimage-builder takes its paths apart at blanks and colons.
     if re.search(r"[^\w./@+,=~-]", str(path)):
         raise UsageError(

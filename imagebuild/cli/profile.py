@@ -14,7 +14,7 @@ from imagebuild.cli.options import (
     profile_options,
     search_option,
 )
-from imagebuild.cli.terminal import terminal
+from imagebuild.cli.terminal import one_line, terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -40,10 +40,10 @@ def list_(profiles_path: tuple[Path, ...], as_json: bool) -> None:
         rows = [{k: getattr(p, k) for k in keys} | {"path": str(p.path)} for p in found]
         terminal.json({"schema_version": SCHEMA_VERSION, "profiles": rows})
         return
-    table = [("NAME", "OS", "RELEASE", "PYTHON", "FILE")]
-    table += [
-        (p.name, p.os or "invalid", p.release or "-", p.python or "-", str(p.path)) for p in found
-    ]
+    table = [["NAME", "OS", "RELEASE", "PYTHON", "FILE"]]
+    for p in found:
+        cells = [p.name, p.os or "invalid", p.release or "-", p.python or "-", str(p.path)]
+        table.append([one_line(cell) for cell in cells])
     widths = [max(len(row[column]) for row in table) for column in range(4)]
     for row in table:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
@@ -76,7 +76,7 @@ def show(target: tuple[str, ...], origin: bool, as_json: bool, request: ProfileR
     width = max(len(text) for text, _ in lines if len(text) <= 60)
     for text, key in lines:
         note = loaded.origins.get(key, "") if origin else ""
-        terminal.data(f"{text.ljust(width)}  # {note}" if note else text)
+        terminal.data(f"{text.ljust(width)}  # {one_line(note)}" if note else text)
 
 
 @profile.command()
@@ -104,7 +104,7 @@ def validate(files: tuple[Path, ...], profiles_path: tuple[Path, ...], as_json: 
             row |= {"valid": False, "error": exc.to_json()}
         rows.append(row)
         if not as_json:
-            terminal.data(f"{file}: {'valid' if row['valid'] else 'NOT valid'}")
+            terminal.data(f"{one_line(str(file))}: {'valid' if row['valid'] else 'NOT valid'}")
     if as_json:
         terminal.json({"schema_version": SCHEMA_VERSION, "files": rows})
     if len(errors) > 1:

@@ -6,14 +6,35 @@ where stderr is a terminal. rich is imported on first use, to keep `--help` inst
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import click
     from rich.console import Console
 
     from imagebuild.errors import ImagebuildError
+
+
+#: What a terminal would obey or hide instead of showing it: control characters (C0 without
+#: tab and line end, C1), marks that turn the direction of text, and lone surrogates, which
+#: stand for bytes that are no UTF-8.
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+)
+
+
+def visible(text: str) -> str:
+    """The text with what a terminal would not show written as an escape, like \\x1b."""
+    return _UNSEEN.sub(lambda m: m[0].encode("unicode_escape").decode(), text)
+
+
+def one_line(text: str) -> str:
+    """`visible`, and line ends and tabs written as escapes too: one value on one line."""
+    return visible(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 class Terminal:
@@ -45,6 +66,7 @@ class Terminal:
                 stderr=True,
                 no_color=self.no_color or None,
                 highlight=False,
+                emoji=False,
                 soft_wrap=True,
             )
         return self._console
@@ -55,38 +77,55 @@ class Terminal:
         return sys.stderr.isatty()
 
     def data(self, text: str) -> None:
-        """Print data that a program or a pipe may read."""
+        """Print data that a program or a pipe may read, lines of text that are safe to see."""
+        text = visible(text)
         sys.stdout.write(text if text.endswith("\n") else text + "\n")
         sys.stdout.flush()
 
     def json(self, document: Any) -> None:  # noqa: ANN401 - any JSON document
         """Print one JSON document, keys in the order given."""
-        self.data(json.dumps(document, indent=2, ensure_ascii=False))
+        text = json.dumps(document, indent=2, ensure_ascii=False)
+        # Inside JSON's strings, the only place where they can be, these have JSON's escapes.
+        self.data(_UNSEEN.sub(lambda m: f"\\u{ord(m[0]):04x}", text))
 
     def info(self, text: str, style: str = "") -> None:
         """Say something to the person, unless quiet."""
         if self.verbosity >= 0:
-            self.console.print(text, style=style or None, markup=False)
+            self.console.print(visible(text), style=style or None, markup=False)
 
     def detail(self, text: str) -> None:
         """Say something only when verbose."""
         if self.verbosity > 0:
-            self.console.print(text, style="dim", markup=False)
+            self.console.print(visible(text), style="dim", markup=False)
 
     def warning(self, text: str) -> None:
         """Say what the person should know, even when quiet."""
-        self.console.print(f"warning: {text}", style="yellow", markup=False)
+        self.console.print(f"warning: {visible(text)}", style="yellow", markup=False)
 
     def error(self, error: ImagebuildError) -> None:
         """Render an error: what, where, why, what to try."""
         out = self.console
-        out.print(f"error: {error.what}", style="bold red", markup=False)
+        out.print(f"error: {one_line(error.what)}", style="bold red", markup=False)
         if error.where:
-            out.print(f"  where: {error.where}", markup=False)
-        for line in error.detail.splitlines():
-            out.print(f"  | {line}", markup=False)
+            out.print(f"  where: {one_line(error.where)}", markup=False)
+        detail = error.detail.replace("\r\n", "\n").rstrip("\n")
+        for line in detail.split("\n") if detail else ():
+            out.print(f"  | {visible(line)}", markup=False)
         if error.hint:
-            out.print(f"  try: {error.hint}", style="cyan", markup=False)
+            out.print(f"  try: {one_line(error.hint)}", style="cyan", markup=False)
+
+    def traceback(self) -> None:
+        """Show where the error that is being handled was raised."""
+        import traceback
+
+        sys.stderr.write(visible(traceback.format_exc()))
+
+    def usage(self, error: click.ClickException) -> None:
+        """Show what click has to say of a command line that it cannot take apart."""
+        text = io.StringIO()
+        error.show(text)
+        sys.stderr.write(visible(text.getvalue()))
+        sys.stderr.flush()
 
 
 terminal = Terminal()

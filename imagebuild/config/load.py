@@ -28,6 +28,7 @@ from imagebuild.config.profile import Profile
 from imagebuild.config.yamlmarks import Document, Loc, dotted, load_file
 from imagebuild.data import profiles_dir
 from imagebuild.errors import ConfigError
+from imagebuild.files import is_descriptor, is_directory, is_file
 
 __all__ = [
     "LoadedProfile",
@@ -41,6 +42,8 @@ __all__ = [
 ]
 
 _SUFFIXES = (".yaml", ".yml")
+#: So many profiles may extend each other in a row.
+MAX_CHAIN = 32
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
@@ -149,7 +152,7 @@ def find_profile(os_name: str, release: str, search: Sequence[Path] = ()) -> Pat
 
 def _search_path(search: Sequence[Path]) -> list[Path]:
     for directory in search:
-        if not directory.is_dir():
+        if not is_directory(directory):
             raise ConfigError(
                 f"{directory} is not a directory",
                 where="the search path of profiles",
@@ -163,13 +166,13 @@ def _named(directories: Sequence[Path]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for directory in directories:
         try:
-            files = sorted(directory.iterdir()) if directory.is_dir() else []
+            files = sorted(directory.iterdir()) if is_directory(directory) else []
         except OSError as exc:
             raise ConfigError(
                 f"cannot read the directory {directory}: {exc.strerror}", where=str(directory)
             ) from exc
         for path in files:
-            is_profile = path.suffix in _SUFFIXES and path.is_file()
+            is_profile = path.suffix in _SUFFIXES and is_file(path)
             if is_profile and not path.name.startswith(("_", ".")):
                 found.setdefault(path.stem, path)
     return found
@@ -191,7 +194,7 @@ def _in_directory(name: str, directory: Path) -> Path | None:
     if not _PLAIN_NAME.fullmatch(name) or len(name) > 200:
         return None
     candidates = (directory / f"{name}{suffix}" for suffix in _SUFFIXES)
-    return next((path for path in candidates if path.is_file()), None)
+    return next((path for path in candidates if is_file(path)), None)
 
 
 def _locate(name_or_path: str, directories: Sequence[Path]) -> Path:
@@ -207,28 +210,30 @@ def _locate(name_or_path: str, directories: Sequence[Path]) -> Path:
         where=", ".join(str(directory) for directory in directories),
         detail="these exist: " + ", ".join(names),
         hint=problems_.nearest_hint(name_or_path, names)
-        or "give the path of a file, with a slash or ending in .yaml",
+        or "give the path of a file, with a slash or ending in .yaml; "
+        "/dev/stdin is what comes through a pipe",
     )
 
 
 def _parent(
     child: Path,
+    home: Path,
     extends: object,
     where: str,
     directories: Sequence[Path],
 ) -> Path:
-    """The file that `extends` names: beside the child, then on the search path."""
+    """The file that `extends` names: in the child's directory, then on the search path."""
     if not isinstance(extends, str) or not extends or "\0" in extends:
         raise ConfigError("extends: the name or path of one profile is expected", where=where)
     if _is_path(extends):
-        return child.parent / extends
+        return home / extends
     # A file may shadow the profile that it extends (ubuntu-jammy.yaml in the user's
     # own directory): then the next one on the search path is meant, not the file itself.
-    for directory in (child.parent, *directories):
+    for directory in (home, *directories):
         found = _in_directory(extends, directory)
         if found and found.resolve() != child.resolve():
             return found
-    names = sorted({p.stem for d in (child.parent, *directories) for p in d.glob("*.y*ml")})
+    names = sorted({p.stem for d in (home, *directories) for p in d.glob("*.y*ml")})
     raise ConfigError(
         f"extends: there is no profile named {extends!r}",
         where=where,
@@ -247,19 +252,28 @@ def _read_chain(path: Path, directories: Sequence[Path]) -> Document:
         try:
             resolved = current.resolve()
         except (OSError, RuntimeError) as exc:  # a loop of symbolic links
-            raise ConfigError(f"cannot read {current}: {exc}", where=where) from exc
+            raise ConfigError(f"cannot read {current}: {exc}", where=where or str(current)) from exc
         if resolved in seen:
             circle = [*seen[seen.index(resolved) :], resolved]
             raise ConfigError(
                 "extends goes in a circle", where=where, detail=" → ".join(map(str, circle))
             )
+        if len(seen) == MAX_CHAIN:
+            raise ConfigError(
+                f"more than {MAX_CHAIN} profiles extend each other",
+                where=where,
+                detail=f"the first of them is {path}",
+                hint="put what they share into one parent",
+            )
         seen.append(resolved)
         document = _load_link(current, where)
-        make_paths_absolute(document.tree, current.parent.absolute())
+        # What is open already, like /dev/stdin, lies nowhere.
+        home = Path() if is_descriptor(current) else current.parent
+        make_paths_absolute(document.tree, home.absolute())
         extends = document.tree.pop("extends", None)
         where = document.marks.pop(("extends",), "")
         chain.append(document)
-        parent = None if extends is None else _parent(current, extends, where, directories)
+        parent = None if extends is None else _parent(current, home, extends, where, directories)
         current = parent
     # A profile is not called what its parent is called.
     for parent_document in chain[1:]:
@@ -278,7 +292,7 @@ def _load_link(path: Path, where: str) -> Document:
     try:
         return load_file(path)
     except ConfigError as exc:
-        if where and not path.is_file():
+        if where and not is_file(path):
             raise ConfigError(
                 f"extends: {exc.what}", where=where, hint="a relative path starts at the file"
             ) from exc

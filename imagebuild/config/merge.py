@@ -128,9 +128,19 @@ def _get(tree: Any, keys: Sequence[str]) -> Any:  # noqa: ANN401
     return tree
 
 
-def _drop_marks(marks: dict[Loc, str], loc: Loc) -> None:
-    for other in [m for m in marks if m[: len(loc)] == loc]:
-        del marks[other]
+def _places(value: Any, loc: Loc) -> Iterable[Loc]:  # noqa: ANN401
+    """`loc` and the places of all that is below it."""
+    yield loc
+    if isinstance(value, (dict, list)):
+        pairs = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, below in pairs:
+            yield from _places(below, (*loc, key))
+
+
+def _drop_marks(marks: dict[Loc, str], value: Any, loc: Loc) -> None:  # noqa: ANN401
+    """Forget the places of `value`, which stood at `loc`."""
+    for place in _places(value, loc):
+        marks.pop(place, None)
 
 
 def _reset(base: Document, top: dict[str, Any]) -> None:
@@ -141,8 +151,7 @@ def _reset(base: Document, top: dict[str, Any]) -> None:
         for keys in lost:
             parent = _get(base.tree, keys[:-1])
             if _get(top, keys) is _ABSENT and isinstance(parent, dict):
-                parent.pop(keys[-1], None)
-                _drop_marks(base.marks, keys)
+                _drop_marks(base.marks, parent.pop(keys[-1], None), keys)
 
 
 def _lay(base: Document, old: dict[str, Any], top: Document, new: dict[str, Any], loc: Loc) -> None:
@@ -152,8 +161,8 @@ def _lay(base: Document, old: dict[str, Any], top: Document, new: dict[str, Any]
             base.marks[here] = top.marks[here]
             _lay(base, old[key], top, value, here)
             continue
-        _drop_marks(base.marks, here)
-        base.marks |= {m: top.marks[m] for m in top.marks if m[: len(here)] == here}
+        _drop_marks(base.marks, old.get(key), here)
+        base.marks |= {m: top.marks[m] for m in _places(value, here) if m in top.marks}
         old[key] = copy.deepcopy(value)
 
 
@@ -164,11 +173,7 @@ def lay_over(base: Document, top: Document) -> None:
 
 
 def _mark_all(value: Any, loc: Loc, origin: str) -> Iterable[tuple[Loc, str]]:  # noqa: ANN401
-    yield loc, origin
-    if isinstance(value, (dict, list)):
-        pairs = value.items() if isinstance(value, dict) else enumerate(value)
-        for key, below in pairs:
-            yield from _mark_all(below, (*loc, key), origin)
+    return ((place, origin) for place in _places(value, loc))
 
 
 def _nested(keys: Sequence[str], value: Any) -> dict[str, Any]:  # noqa: ANN401
@@ -200,7 +205,9 @@ def _appended(base: Document, keys: Sequence[str], override: Override) -> Docume
     added = override.value if isinstance(override.value, list) else [override.value]
     if not isinstance(present, list):  # a mistake in the file, to be reported as such
         return Document()
-    entries = present + [item for item in added if item not in present]
+    # By their text: what a file holds may be anything, and lists are not hashable.
+    known = set(map(repr, present))
+    entries = present + [item for item in added if repr(item) not in known]
     loc = tuple(keys)
     before = base.marks.get(loc)
     marks = dict(_mark_all(_nested(keys, None), (), override.origin)) | {

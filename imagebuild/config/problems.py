@@ -19,11 +19,12 @@ from pydantic import BaseModel, ValidationError
 
 from imagebuild.config.profile import Profile
 from imagebuild.config.values import shown
-from imagebuild.config.yamlmarks import Loc, dotted
+from imagebuild.config.yamlmarks import MAX_MISTAKES, Loc, dotted, listed
 from imagebuild.errors import ConfigError
 
 _TYPE_NAMES = {
     "string_type": "text is expected",
+    "string_unicode": "text in UTF-8 is expected",
     "path_type": "a path is expected",
     "tuple_type": "a list is expected",
     "model_type": "a mapping is expected: 'key: value' lines below it",
@@ -31,6 +32,10 @@ _TYPE_NAMES = {
     "dict_type": "a mapping is expected: 'key: value' lines below it",
     "bool_type": "true or false is expected",
 }
+
+
+#: More keys than the deepest key of a profile has above it.
+MAX_KEYS = 8
 
 
 @dataclass(frozen=True)
@@ -128,7 +133,8 @@ def nearest_path(path: str) -> str:
 
 def unknown_key(path: str, where: str) -> Problem:
     """The problem of a key that no profile has."""
-    keys = path.split(".")[:-1]
+    # No key of a profile is as deep: what lies below that cannot be known either.
+    keys = path.split(".")[:-1][:MAX_KEYS]
     model = model_at(keys)
     while keys and model is None:
         keys.pop()
@@ -138,7 +144,7 @@ def unknown_key(path: str, where: str) -> Problem:
     found = nearest_path(path)
     return Problem(
         where,
-        path,
+        path if len(path) <= 100 else path[:99] + "…",
         f"unknown key; {inside} these are allowed: {allowed}",
         f"did you mean '{found}'?" if found else "",
     )
@@ -151,11 +157,13 @@ def _place(loc: Loc, marks: Mapping[Loc, str], default: str) -> str:
     return default
 
 
-def _translate_one(error: Mapping[str, Any], where: str) -> Problem:
+def _translate_one(error: Mapping[str, Any], where: str, *, told: bool) -> Problem:
     loc: Loc = error["loc"]
     path = dotted(loc) or "profile"
     kind = error["type"]
     value = error["input"]
+    if not told:  # only counted, so no nearest word is looked for
+        return Problem(where, path, str(error["msg"]), is_missing_key=kind == "missing")
     if kind == "extra_forbidden":
         return unknown_key(path, where)
     if kind == "missing":
@@ -177,8 +185,8 @@ def translate(error: ValidationError, marks: Mapping[Loc, str], default: str) ->
     `default` is the place of what is not there at all (a missing key).
     """
     return [
-        _translate_one(dict(each), _place(each["loc"], marks, default))
-        for each in error.errors(include_url=False)
+        _translate_one(dict(each), _place(each["loc"], marks, default), told=number < MAX_MISTAKES)
+        for number, each in enumerate(error.errors(include_url=False))
     ]
 
 
@@ -194,6 +202,6 @@ def to_error(problems: Sequence[Problem], name: str, title: str) -> ConfigError:
     return ConfigError(
         f"the profile {name} has {len(problems)} mistakes",
         where=title,
-        detail="\n".join(problem.line() for problem in problems),
+        detail=listed([problem.line() for problem in problems]),
         hint="all keys and their meaning: imagebuild profile schema",
     )

@@ -124,9 +124,11 @@ _T = TypeVar("_T")
 
 
 def _unique(items: tuple[_T, ...]) -> tuple[_T, ...]:
-    for index, item in enumerate(items):
-        if item in items[:index]:
+    seen = set()
+    for item in items:
+        if item in seen:
             raise ValueError(f"{values.shown(str(item))} is listed twice")
+        seen.add(item)
     return items
 
 

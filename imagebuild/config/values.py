@@ -135,6 +135,9 @@ def check_path(value: str) -> str:
         raise ValueError(
             f"{shown(value)}: a path may hold letters, digits and . _ - / @ % + = , ~ only"
         )
+    # Linux's NAME_MAX and PATH_MAX.
+    if len(value.encode()) >= 4096 or any(len(p.encode()) > 255 for p in value.split("/")):
+        raise ValueError(f"{shown(value)} is too long for a path")
     return value
 
 

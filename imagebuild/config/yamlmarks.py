@@ -9,6 +9,7 @@ key given twice is an error.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,16 @@ from typing import Any
 import yaml
 
 from imagebuild.errors import ConfigError
+from imagebuild.files import KIB, read_limited
 
 #: Where in a document: keys and list indices from the top.
 Loc = tuple[str | int, ...]
 
 MAX_DEPTH = 24
+#: Largest file, in bytes. PyYAML reads some 100 KiB a second; a profile has 2.
+MAX_SIZE = 256 * KIB
+#: So many mistakes are told; who has more reads no more.
+MAX_MISTAKES = 20
 
 _NULL = ("", "~", "null", "Null", "NULL")
 _BOOL = dict.fromkeys(("true", "True", "TRUE"), True) | dict.fromkeys(
@@ -82,6 +88,13 @@ def _compose(text: str, title: str) -> yaml.Node | None:
         raise ConfigError(
             f"not valid YAML: the character #x{int(exc.character):04x} is not allowed",
             where=f"{title}:{line}",
+        ) from exc
+    except (ValueError, OverflowError) as exc:
+        # PyYAML takes "\UFFFFFFFF" and %YAML 1.999… for numbers that Python can hold.
+        raise ConfigError(
+            "not valid YAML: a number in it is too large",
+            where=f"{title}:{loader.line + 1}" if loader else title,
+            detail=str(exc),
         ) from exc
     finally:
         if loader is not None:
@@ -161,15 +174,15 @@ def parse_text(text: str, title: str) -> tuple[Any, dict[Loc, str]]:
         raise ConfigError(
             f"{len(converter.mistakes)} mistakes",
             where=title,
-            detail="\n".join(f"{where}: {what}" for where, what in converter.mistakes),
+            detail=listed([f"{where}: {what}" for where, what in converter.mistakes]),
         )
     return value, converter.marks
 
 
 def load_file(path: Path) -> Document:
-    """Read a YAML file that holds one mapping. Raises ConfigError."""
+    """Read a YAML file, or an open pipe, that holds one mapping. Raises ConfigError."""
     try:
-        text = path.read_bytes().decode()
+        text = read_limited(path, MAX_SIZE, pipe=True).decode()
     except OSError as exc:
         raise ConfigError(
             f"cannot read {path}: {exc.strerror or exc}", where=str(path),
@@ -185,6 +198,12 @@ def load_file(path: Path) -> Document:
             hint="see one: imagebuild profile show ubuntu jammy",
         )
     return Document(value, marks)
+
+
+def listed(lines: Sequence[str]) -> str:
+    """The lines of an error's detail: all, or the first and how many more there are."""
+    more = len(lines) - MAX_MISTAKES
+    return "\n".join([*lines[:MAX_MISTAKES], *([f"… and {more} more"] if more > 0 else [])])
 
 
 def dotted(loc: Loc) -> str:
