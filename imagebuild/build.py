@@ -269,6 +269,8 @@ class _Build:
                             fmt,
                             profile.compression,
                             threads=os.cpu_count() or 1,
+                            seed=self.plan.stage("disk").id,
+                            epoch=self.inputs.epoch,
                             timeout=self.seconds("formats"),
                         )
                 images.append(image)

@@ -8,6 +8,7 @@ from pathlib import Path
 from imagebuild.config.profile import Compression, Format
 from imagebuild.errors import BuildError, PreflightError
 from imagebuild.host.run import need, run, sparse_copy_argv
+from imagebuild.stages import fileids
 
 #: qemu-img and hypervisors learned zstd in qcow2 files with this version.
 ZSTD_SINCE = (5, 1)
@@ -57,14 +58,16 @@ def convert(
     compression: Compression,
     *,
     threads: int,
+    seed: str,
+    epoch: int,
     timeout: float | None = None,
 ) -> None:
     """Write `raw` to `out` in the given format. `out` appears only when it is whole.
 
-    `timeout` in seconds.
-
-    `compression` matters for qcow2 alone. Raises PreflightError when qemu-img is missing
-    or too old for zstd, BuildError when the conversion fails or takes too long.
+    `timeout` in seconds. Ids and times in the file come from `seed` (any text) and `epoch`
+    (seconds): the same disk gives the same bytes. `compression` matters for qcow2 alone.
+    Raises PreflightError when qemu-img is missing or too old for zstd, BuildError when the
+    conversion fails or takes too long.
     """
     if fmt is not Format.RAW:
         need("qemu-img", "qemu-utils")
@@ -79,6 +82,10 @@ def convert(
             what=f"could not write {out.name}",
             timeout=timeout,
         )
+        if fmt is Format.VMDK:
+            fileids.settle_vmdk(partial, out.name, seed)
+        elif fmt is Format.VHD:
+            fileids.settle_vhd(partial, seed, epoch)
         partial.replace(out)
     finally:
         partial.unlink(missing_ok=True)
