@@ -44,12 +44,25 @@ package_manager() {
 
 # Keyrings of the archives that images are built from, as the host's distribution names them.
 keyring_packages() {
-    local name
     if [ "$(package_manager)" != apt ]; then
         printf '%s\n' debian-archive-keyring ubuntu-keyring
         return
     fi
-    for name in debian-archive-keyring ubuntu-archive-keyring ubuntu-keyring; do
+    known_packages debian-archive-keyring ubuntu-archive-keyring ubuntu-keyring
+}
+
+# The docker engine, and a client with BuildKit: of one package, or of three. A host that has an
+# engine from elsewhere keeps it: the packages would drive each other out.
+docker_packages() {
+    if ! command -v dockerd > /dev/null || has_package "$(package_manager)" docker.io; then
+        known_packages docker.io docker-cli docker-buildx
+    fi
+}
+
+# Those of the names that the host's apt has.
+known_packages() {
+    local name
+    for name in "$@"; do
         if apt-cache policy "$name" 2> /dev/null | grep -q 'Candidate: [^(]'; then
             echo "$name"
         fi
@@ -77,9 +90,18 @@ need_packages() {
         as_root dnf install -y -q "${missing[@]}" >&2
         return
     fi
-    # A server that comes with a package is not to be started on this machine.
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends \
-        "${missing[@]}" >&2
+    # A server that comes with a package is not to be started on this machine: packages ask
+    # policy-rc.d (invoke-rc.d(8)). One that is there already is the host's own, and stays.
+    # shellcheck disable=SC2016 # the inner shell's variables
+    as_root bash -eu -c '
+        policy=/usr/sbin/policy-rc.d
+        if [ ! -e "$policy" ]; then
+            trap "rm -f $policy" EXIT
+            printf "#!/bin/sh\nexit 101\n" > "$policy"
+            chmod 0755 "$policy"
+        fi
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@"
+    ' need_packages "${missing[@]}" >&2
 }
 
 has_package() {

@@ -131,7 +131,8 @@ class Worker:
             "the privileged worker ended",
             where=" ".join(worker_argv()[:4]) + " …",
             detail=f"exit status {status}",
-            hint="building needs root (or sudo), and the right to make mount and pid namespaces",
+            hint="building needs root (or sudo), and the right to make mount and pid namespaces; "
+            "a container needs --cap-add SYS_ADMIN --security-opt apparmor=unconfined",
         )
 
     def _lines(self, descriptor: int, deadline: float | None) -> Iterator[bytes]:

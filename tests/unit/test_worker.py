@@ -242,6 +242,7 @@ def test_worker_that_ends_too_early(worker: Worker) -> None:
         assert caught.value.what == "the privileged worker ended"
         assert caught.value.detail == "exit status 7"
         assert "needs root" in caught.value.hint
+        assert "--cap-add SYS_ADMIN --security-opt apparmor=unconfined" in caught.value.hint
 
 
 def test_command_line(monkeypatch: pytest.MonkeyPatch) -> None:

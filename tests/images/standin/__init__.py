@@ -27,7 +27,7 @@ class Standin:
         self._server = server = Server(archive)
         #: The certificate that vouches for the Docker repository: no public CA knows it.
         self.ca = workdir / "tls.pem"
-        self._tls_server = Server(archive, _tls(self.ca))
+        self._tls_server = Server(archive, server_tls(self.ca))
         #: Base URL of the Ubuntu archive, and the binary keyring that its suites verify by.
         self.url = f"{server.address}/ubuntu"
         self.keyring: Path = archive.keyring
@@ -74,7 +74,7 @@ class Standin:
         self.stop()
 
 
-def _tls(certificate: Path) -> ssl.SSLContext:
+def server_tls(certificate: Path) -> ssl.SSLContext:
     """A server's context with a new self-signed certificate for 127.0.0.1."""
     key = certificate.with_suffix(".key")
     run(
