@@ -25,9 +25,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--keep-images", action="store_true", help="leave builds and boots of the image tests there"
     )
 
+    parser.addoption("--area", help="of the tests that --full adds, those of this area alone")
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Image tests last: their builds run in the background of the others."""
+    area = config.getoption("--area")
+    if area:
+        kept = [i for i in items if any(area in m.args for m in i.iter_markers("full"))]
+        config.hook.pytest_deselected(items=[i for i in items if i not in kept])
+        items[:] = kept
     items.sort(key=lambda item: item.get_closest_marker("image") is not None)
 
 

@@ -11,7 +11,7 @@ import pytest
 from tests.images.builds import Built
 from tests.images.test_interrupted import start_slow_build, wait_until
 
-pytestmark = [pytest.mark.image, pytest.mark.full]
+pytestmark = [pytest.mark.image, pytest.mark.full("trust")]
 
 #: Seconds from the signal to the end of the process.
 LIMIT = 5.0

@@ -137,7 +137,7 @@ def spread(built: Built, count: int) -> list[Point]:
     return points
 
 
-@pytest.mark.full
+@pytest.mark.full("trust")
 def test_killed_at_twenty_points_of_a_whole_build(bookworm: Built, tmp_path: Path) -> None:
     """Each build starts from nothing but downloads; after three of them the next succeeds."""
     devices = witness.devices()

@@ -190,7 +190,7 @@ def test_the_script_keeps_the_hosts_own_indexes_out(monkeypatch: pytest.MonkeyPa
     assert env["PIP_CONFIG_FILE"] == os.devnull
 
 
-@pytest.mark.full
+@pytest.mark.full("agent")
 def test_locks_are_what_their_inputs_give() -> None:
     done = subprocess.run(
         [sys.executable, ROOT / "scripts/locks", "--check"],
