@@ -17,8 +17,10 @@ Only `imagebuild.cli` turns one into text and an exit code.
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import signal
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -38,14 +40,31 @@ class ExitCode(enum.IntEnum):
     TERMINATED = 143
 
 
+@dataclass(frozen=True)
+class Cause:
+    """What the pattern book says of an error (see imagebuild/explain).
+
+    `id` names the entry, `line` is the line of the log that it goes by, `title` the cause in
+    one sentence, `text` in some more; `advice` is one thing to try each.
+    """
+
+    id: str
+    title: str
+    text: str
+    advice: tuple[str, ...]
+    line: str
+
+
 class ImagebuildError(Exception):
     """Base of all errors that a user is meant to read.
 
     `what` is one sentence; `where` names the file, URL, element or key; `detail`
-    holds the lines that show why; `hint` says what to try.
+    holds the lines that show why; `hint` says what to try. `cause`, where it is known, is
+    what the lines mean.
     """
 
     exit_code = ExitCode.FAILED
+    cause: Cause | None = None
 
     def __init__(self, what: str, *, where: str = "", detail: str = "", hint: str = "") -> None:
         super().__init__(what)
@@ -60,7 +79,7 @@ class ImagebuildError(Exception):
 
     def to_json(self) -> dict[str, Any]:
         """Shape used by `--json` and between the tool and its privileged worker."""
-        return {
+        document = {
             "error": type(self).__name__,
             "exit_code": int(self.exit_code),
             "what": self.what,
@@ -68,6 +87,9 @@ class ImagebuildError(Exception):
             "detail": self.detail,
             "hint": self.hint,
         }
+        if self.cause:
+            document["cause"] = dataclasses.asdict(self.cause)
+        return document
 
 
 class BuildError(ImagebuildError):
@@ -131,7 +153,10 @@ def from_json(data: dict[str, Any]) -> ImagebuildError:
     if cls is Interrupted:
         code = int(data["exit_code"])
         return Interrupted(signal.SIGINT if code == ExitCode.INTERRUPTED else signal.SIGTERM)
-    return cls(data["what"], where=data["where"], detail=data["detail"], hint=data["hint"])
+    error = cls(data["what"], where=data["where"], detail=data["detail"], hint=data["hint"])
+    if cause := data.get("cause"):
+        error.cause = Cause(**cause | {"advice": tuple(cause["advice"])})
+    return error
 
 
 def _subclasses(cls: type[ImagebuildError]) -> list[type[ImagebuildError]]:

@@ -188,6 +188,7 @@ def _run(plan: Plan, inputs: Inputs, places: _Places, *, wait: bool) -> Artifact
     from imagebuild.build import build as run_build
     from imagebuild.cli.render import Renderer, duration
     from imagebuild.errors import ImagebuildError
+    from imagebuild.explain.failure import explained
     from imagebuild.host.run import network_env
     from imagebuild.stages.base import secrets
 
@@ -210,8 +211,9 @@ def _run(plan: Plan, inputs: Inputs, places: _Places, *, wait: bool) -> Artifact
             artifact = run_build(plan, inputs, paths, renderer, log, wait=wait)
     except ImagebuildError as exc:
         exc.detail = renderer.clean(exc.detail)
-        exc.hint = (exc.hint + "; " if exc.hint else "") + f"the whole log: {log}"
-        raise
+        error = explained(exc, log)
+        error.hint = (error.hint + "; " if error.hint else "") + f"the whole log: {log}"
+        raise error from exc.__cause__
     finally:
         renderer.close()
     terminal.info(

@@ -22,6 +22,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "build": ("imagebuild.cli.build", "Build a guest image."),
     "clean": ("imagebuild.cli.clean", "Remove what killed builds left, or the whole cache."),
     "doctor": ("imagebuild.cli.doctor", "Say whether this host is ready, and what mends it."),
+    "explain": ("imagebuild.cli.explain", "Say what a log means, and what to do."),
     "profile": ("imagebuild.cli.profile", "List, show and check profiles."),
 }
 

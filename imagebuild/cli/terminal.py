@@ -103,7 +103,7 @@ class Terminal:
         self.console.print(f"warning: {visible(text)}", style="yellow", markup=False)
 
     def error(self, error: ImagebuildError) -> None:
-        """Render an error: what, where, why, what to try."""
+        """Render an error: what, where, why, what it means, what to try."""
         out = self.console
         out.print(f"error: {one_line(error.what)}", style="bold red", markup=False)
         if error.where:
@@ -111,6 +111,13 @@ class Terminal:
         detail = error.detail.replace("\r\n", "\n").rstrip("\n")
         for line in detail.split("\n") if detail else ():
             out.print(f"  | {visible(line)}", markup=False)
+        if cause := error.cause:
+            if cause.line not in error.detail:
+                out.print(f"  | {one_line(cause.line)}", markup=False)
+            out.print(f"  cause: {one_line(cause.title)}", style="bold", markup=False)
+            out.print(f"         {one_line(cause.text)}", markup=False)
+            for advice in cause.advice:
+                out.print(f"  try: {one_line(advice)}", style="cyan", markup=False)
         if error.hint:
             out.print(f"  try: {one_line(error.hint)}", style="cyan", markup=False)
 
