@@ -29,9 +29,7 @@ if TYPE_CHECKING:
     help="List what is known, and explain nothing.",
 )  # fmt: skip
 @json_option
-@click.pass_context
 def explain(
-    context: click.Context,
     logs: tuple[BinaryIO, ...],
     scope: str | None,
     as_list: bool,
@@ -55,14 +53,13 @@ def explain(
     if as_json:
         documents = [{"log": n, "explanations": [e.to_json() for e in es]} for n, es in found]
         terminal.json({"schema_version": 1, "logs": documents})
-        context.exit(0 if is_any else 1)
     if not is_any:
         raise ImagebuildError(
             "nothing in the log is in the pattern book",
             where=", ".join(name for name, _ in found),
             hint="imagebuild explain --list shows what is known",
         )
-    for name, explanations in found:
+    for name, explanations in [] if as_json else found:
         if not explanations:
             terminal.info(f"{name}: nothing recognised")
         for explanation in explanations:

@@ -12,8 +12,6 @@ from imagebuild.explain.patterns import Match
 
 _ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[@-Z\\-_])")
 _USERINFO = re.compile(r"//[^/\s@]{1,200}@")
-#: What is shown of a line.
-_LONGEST_LINE = 300
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,6 @@ def _find(entry: Entry, text: str) -> Match | None:
 
 def _explanation(entry: Entry, match: Match, text: str) -> Explanation:
     fields = {name: _masked(value) for name, value in match.fields.items()}
-    line = _masked(match.line)
     return Explanation(
         id=entry.id,
         scope=entry.scope,
@@ -95,7 +92,7 @@ def _explanation(entry: Entry, match: Match, text: str) -> Explanation:
         source=entry.source,
         temporary=entry.temporary,
         number=text.count("\n", 0, match.start) + 1,
-        line=line if len(line) <= _LONGEST_LINE else line[: _LONGEST_LINE - 1] + "…",
+        line=_masked(match.line),
     )
 
 

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 
 #: Characters looked at before and after a needle; a line of a log can be megabytes long.
 REACH = 1000
+#: So many characters of a line are shown.
+SHOWN = 300
 #: So many lines with the needle are tried, from the end on.
 TRIES = 500
 #: Needles shorter than this would be found everywhere.
@@ -33,7 +35,10 @@ _HOLE = re.compile(r"\{(?P<name>[a-z_]+)(?P<text>\*?)\}|…")
 
 @dataclass(frozen=True)
 class Match:
-    """A line that matched: its offset in the text, itself, what was in the holes."""
+    """A line that matched: its offset in the text, itself, what was in the holes.
+
+    Of a long line, `line` is the part around what matched.
+    """
 
     start: int
     line: str
@@ -66,7 +71,7 @@ class Pattern:
             line = text[max(start, hit - REACH) : min(stop, hit + REACH)]
             if match := self.regex.search(line):
                 fields = {name: _bare(value) for name, value in match.groupdict().items()}
-                return Match(start, line.strip(), fields)
+                return Match(start, _around(line, match.start()), fields)
             end = start if hit - start <= REACH else hit
         return None
 
@@ -94,6 +99,13 @@ def compile_pattern(source: str) -> Pattern:
             one = "." if kind == "text" else r"\S"
             regex += f"(?P<{text}>{one}{{1,200}}{shortest})"
     return Pattern(source, needle, re.compile(regex))
+
+
+def _around(line: str, at: int) -> str:
+    """What is shown of a line that matched at `at`."""
+    first = max(0, min(at - SHOWN // 4, len(line) - SHOWN))
+    shown = line[first : first + SHOWN].strip()
+    return f"{'…' * (first > 0)}{shown}{'…' * (first + SHOWN < len(line))}"
 
 
 def _bare(value: str) -> str:
