@@ -14,10 +14,12 @@ import pytest
 
 from imagebuild.cli.main import run
 from imagebuild.cli.terminal import terminal
+from imagebuild.config.profile import Profile
 from imagebuild.errors import BuildError
 from imagebuild.events import Output, StageStarted, StepStarted
 from imagebuild.explain import load_book
 from imagebuild.host.run import NETWORK_ENV
+from imagebuild.inputs import Inputs
 
 LOGS = Path(__file__).resolve().parents[1] / "data/logs"
 
@@ -135,14 +137,17 @@ class _Fails:
 def failing_build(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], failure: _Fails
 ) -> tuple[int, list[str]]:
-    from imagebuild.cli import build
+    from imagebuild import resolve
     from imagebuild.host import preflight
 
+    def offline(profile: Profile, *, workdir: Path, **_: bool) -> Inputs:
+        return resolved(profile, workdir=workdir, offline=True)
+
+    resolved = resolve.resolve
+    monkeypatch.setattr(resolve, "resolve", offline)
     monkeypatch.setattr("imagebuild.build.build", failure)
     monkeypatch.setattr(preflight, "check_tools", lambda: None)
     monkeypatch.setattr(preflight, "check_space", lambda _: None)
-    plan = build._plan
-    monkeypatch.setattr(build, "_plan", lambda profile, places, _: plan(profile, places, True))
     code = run(["build", "debian", "bookworm"])
     out, err = capsys.readouterr()
     assert out == ""
