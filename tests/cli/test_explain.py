@@ -16,7 +16,7 @@ from imagebuild.cli.main import run
 from imagebuild.cli.terminal import terminal
 from imagebuild.config.profile import Profile
 from imagebuild.errors import BuildError
-from imagebuild.events import Output, StageStarted, StepStarted
+from imagebuild.events import Emit, Output, StageStarted, StepStarted
 from imagebuild.explain import load_book
 from imagebuild.host.run import NETWORK_ENV
 from imagebuild.inputs import Inputs
@@ -121,7 +121,7 @@ class _Fails:
     def __init__(self, *said: str, detail: str) -> None:
         self.said, self.detail = said, detail
 
-    def __call__(self, plan: Any, inputs: Any, paths: Any, emit: Any, log: Path) -> None:  # noqa: ANN401, ARG002
+    def __call__(self, plan: Any, inputs: Any, paths: Any, emit: Emit, *_: Any, **__: Any) -> None:  # noqa: ANN401, ARG002
         emit(StageStarted("base", "0" * 64))
         emit(StepStarted("base", "root", "08-debootstrap"))
         emit(Output("base", "dib-run-parts Running /scratch/hooks/root.d/08-debootstrap"))

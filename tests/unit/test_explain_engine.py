@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imagebuild.explain import Entry, explain, load_book
-from imagebuild.explain.patterns import compile_pattern
+from imagebuild.explain.patterns import REACH, TRIES, Pattern, compile_pattern
 
 PATTERNS = [p for e in load_book().entries for p in (*e.any, *e.also, *e.unless)]
 
@@ -104,6 +104,13 @@ def test_passwords_in_urls_are_struck_out() -> None:
     assert "hunter2" not in str(found.to_json())
 
 
+def test_lines_that_nearly_match_hide_the_one_that_does_only_in_masses() -> None:
+    pattern = compile_pattern("something {name} wrong")
+    near = "something went right\n"
+    assert pattern.last("something x wrong\n" + near * (TRIES - 1))
+    assert pattern.last("something x wrong\n" + near * TRIES) is None
+
+
 def test_a_line_of_megabytes_is_shown_in_part() -> None:
     text = "y" * 3_000_000 + " something x wrong " + "z" * 3_000_000
     found = explain(text, entries=[entry()])[0]
@@ -145,6 +152,25 @@ def test_twenty_megabytes_take_about_a_second() -> None:
     assert explain(text) == ()
     # Generous, for slow machines; every line through every pattern would take minutes.
     assert time.process_time() - started < 8
+
+
+class _Recorder:
+    """In the place of a compiled expression: matches nothing, and notes what it was given."""
+
+    def __init__(self) -> None:
+        self.lengths: list[int] = []
+
+    def search(self, text: str) -> None:
+        self.lengths.append(len(text))
+
+
+def test_an_expression_sees_a_bounded_part_of_a_text() -> None:
+    for text in ("the needle " * 50_000, "the needle\n" * 50_000, "x" * 10**6 + "the needle"):
+        recorder = _Recorder()
+        pattern = Pattern("the needle", "the needle", recorder)  # type: ignore[arg-type]
+        assert pattern.last(text) is None
+        assert 1 <= len(recorder.lengths) <= TRIES
+        assert max(recorder.lengths) <= 2 * REACH
 
 
 def test_no_line_makes_a_pattern_slow() -> None:
