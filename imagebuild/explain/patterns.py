@@ -109,8 +109,8 @@ def _around(line: str, at: int) -> str:
 
 
 def _bare(value: str) -> str:
-    """Without what a sentence, a quotation or a bracket around it leaves at its end."""
-    value = value.strip().rstrip(".,;:'\"")
+    """Without what a sentence, a quotation or a bracket around it leaves at its ends."""
+    value = value.strip().rstrip(".,;:'\"").lstrip("'\"")
     return value if "(" in value else value.rstrip(")")
 
 

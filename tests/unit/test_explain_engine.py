@@ -46,6 +46,7 @@ def title(text: str, *entries: Entry) -> str:
         ("connect to {h} (…refused)", "connect to m:80 (1.2.3.4, timeout)", None),
         ("pulled {a} from {a}/x", "pulled b from b/x", {"a": "b"}),
         ("pulled {a} from {a}/x", "pulled b from c/x", None),
+        ("said the word {w}", "said the word 'one'.", {"w": "one"}),
         ("said (word {w}", "said (word one).", {"w": "one"}),
         ("a.b*c+d literally", "aXbbccd literally", None),
         ("a.b*c+d literally", "a.b*c+d literally", {}),
