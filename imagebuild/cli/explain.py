@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from imagebuild.cli.options import json_option
-from imagebuild.cli.terminal import terminal
+from imagebuild.cli.terminal import terminal, visible
 
 if TYPE_CHECKING:
     from imagebuild.explain import Explanation, Scope
@@ -74,7 +74,8 @@ def _text(log: str, explanation: Explanation) -> str:
         *(f"  try: {advice}" for advice in explanation.advice),
         *(f"  see: {source}" for source in explanation.source),
     ]
-    return "\n".join(lines) + "\n"
+    # The log may hold anything, and a terminal would obey some of it.
+    return visible("\n".join(lines)) + "\n"
 
 
 def _list(scope: Scope | None, as_json: bool) -> None:

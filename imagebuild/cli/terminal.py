@@ -113,7 +113,7 @@ class Terminal:
             out.print(f"  | {visible(line)}", markup=False)
         if cause := error.cause:
             if cause.line not in error.detail:
-                out.print(f"  | {one_line(cause.line)}", markup=False)
+                out.print(f"  | {visible(cause.line)}", markup=False)
             out.print(f"  cause: {one_line(cause.title)}", style="bold", markup=False)
             out.print(f"         {one_line(cause.text)}", markup=False)
             for advice in cause.advice:

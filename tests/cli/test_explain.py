@@ -97,6 +97,17 @@ def test_from_stdin(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monk
     assert "<stdin>:2:" in capsys.readouterr().out
 
 
+def test_a_log_cannot_talk_to_the_terminal(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    log = tmp_path / "bad.log"
+    log.write_bytes(b"E: Unable to locate package a\x07\x9bb\x08\xc2\x9b31mc\n")
+    assert run(["explain", str(log)]) == 0
+    out = capsys.readouterr().out
+    assert "[package-unknown]" in out
+    assert not {"\x07", "\x08", "\x9b"} & set(out)
+
+
 @pytest.mark.parametrize("argv", [[], ["no-such.log"], ["--scope", "moon", "-"]])
 def test_wrong_usage(capsys: pytest.CaptureFixture[str], argv: list[str]) -> None:
     assert run(["explain", *argv]) == 2
@@ -138,7 +149,7 @@ def failing_build(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], failure: _Fails
 ) -> tuple[int, list[str]]:
     from imagebuild import resolve
-    from imagebuild.host import preflight
+    from imagebuild.cli import build
 
     def offline(profile: Profile, *, workdir: Path, **_: bool) -> Inputs:
         return resolved(profile, workdir=workdir, offline=True)
@@ -146,8 +157,7 @@ def failing_build(
     resolved = resolve.resolve
     monkeypatch.setattr(resolve, "resolve", offline)
     monkeypatch.setattr("imagebuild.build.build", failure)
-    monkeypatch.setattr(preflight, "check_tools", lambda: None)
-    monkeypatch.setattr(preflight, "check_space", lambda _: None)
+    monkeypatch.setattr(build, "_preflight", lambda *_, **__: None)
     code = run(["build", "debian", "bookworm"])
     out, err = capsys.readouterr()
     assert out == ""
