@@ -48,7 +48,7 @@ def write_inputs(dev: Dev, profile: Profile, name: str, directory: Path) -> None
         controller = profile.agent.controller
         settings = f"HOST_SCP_USERNAME={controller.username}\nPATH_TROVE={controller.path}\n"
         _write(directory / "id_ed25519", dev.key.private)
-        _write(directory / "authorized_keys", authorized_keys_line(dev.key, controller, name))
+        _write(directory / "line-for-controller", authorized_keys_line(dev.key, controller, name))
         _write(directory / "settings.conf", settings)
     if dev.root_password is not None:
         _write(directory / "root-password", f"root:{dev.root_password}\n")

@@ -17,6 +17,8 @@ from imagebuild.config.profile import Format
 from imagebuild.host.run import run
 from imagebuild.stages import devmode
 from imagebuild.verify.boot import BootResult, boot
+from imagebuild.verify.checks.base import Expected
+from imagebuild.verify.safety import check_safety
 from tests.images.builds import Built
 from tests.images.fs import ImageFs
 from tests.images.questions import USER_DATA
@@ -80,6 +82,17 @@ def fs(artifact: Path, directory: Path) -> ImageFs:
     return ImageFs(raw)
 
 
+def test_the_image_holds_one_key_and_one_password(fs: ImageFs) -> None:
+    secrets = {"root's password": PASSWORD.encode()}
+    expected = Expected("ubuntu", dev_key=devmode.KEY_PATH, root_password=True)
+    assert check_safety(fs.tree, expected, secrets=secrets) == []
+    found = check_safety(fs.tree, Expected("ubuntu"), secrets=secrets)
+    assert {(f.check, f.path) for f in found} == {
+        ("accounts.passwords", "/etc/shadow"),
+        ("keys.private", devmode.KEY_PATH),
+    }
+
+
 def test_the_key_is_the_guest_users_alone(fs: ImageFs) -> None:
     entry = fs.listing("/etc/trove/dev")["id_ed25519"]
     assert (entry.uid, stat.S_IMODE(entry.mode)) == (1000, 0o600)
@@ -96,7 +109,7 @@ def test_production_has_neither_key_nor_password(bookworm: Built) -> None:
 
 def test_the_artifact_goes_with_the_image(fs: ImageFs, artifact: Path, output: str) -> None:
     line = (artifact / devmode.AUTHORIZED_KEYS).read_text()
-    assert fs.read("/etc/trove/dev/authorized_keys") == line
+    assert fs.read("/etc/trove/dev/line-for-controller") == line
     assert artifact.name in line
     assert str(artifact / devmode.AUTHORIZED_KEYS) in output
     run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=artifact)

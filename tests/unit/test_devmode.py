@@ -120,7 +120,7 @@ def test_what_the_hooks_read_is_closed_to_others(password_file: Path, tmp_path: 
     devmode.write_inputs(inputs.dev, inputs.profile, "image-1", directory)
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
     assert {p.name: stat.S_IMODE(p.stat().st_mode) for p in directory.iterdir()} == dict.fromkeys(
-        ("id_ed25519", "authorized_keys", "settings.conf", "root-password"), 0o600
+        ("id_ed25519", "line-for-controller", "settings.conf", "root-password"), 0o600
     )
     assert (directory / "settings.conf").read_text() == (
         "HOST_SCP_USERNAME=trove-dev\nPATH_TROVE=/srv/src/trove\n"
@@ -128,7 +128,7 @@ def test_what_the_hooks_read_is_closed_to_others(password_file: Path, tmp_path: 
     assert (directory / "root-password").read_text() == f"root:{PASSWORD}\n"
     # ssh-keygen reads the private key, and it is the public one's other half.
     asked = run(["ssh-keygen", "-y", "-P", "", "-f", directory / "id_ed25519"]).stdout.decode()
-    line = (directory / "authorized_keys").read_text()
+    line = (directory / "line-for-controller").read_text()
     assert " ".join(asked.split()[:2]) in line
     assert line.endswith(" image-1\n")
 
