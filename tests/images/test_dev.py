@@ -33,7 +33,6 @@ _CONF = base64.b64encode(f"TROVE_MGMT_GATEWAY=none\nCONTROLLER={ADDRESS}\n".enco
 _WAIT = "for _ in $(seq 85); do journalctl --no-pager -o cat -u guest-agent.service > /run/agent; grep -q {mark} /run/agent && break; sleep 2; done; cat /run/agent"  # noqa: E501
 COMMANDS = {
     "first": _WAIT.format(mark="MARK-ONE"),
-    "started": "systemctl show -p MainPID --value guest-agent.service",
     "second": _WAIT.format(mark="MARK-TWO"),
     "key": f"stat -c '%U %a' {devmode.KEY_PATH}; ! sudo -u nobody cat {devmode.KEY_PATH}",
     "source": "stat -c %U /var/lib/trove-dev/source/; ls /var/lib/trove-dev/source/trove",
