@@ -16,6 +16,7 @@ from imagebuild.errors import ConfigError, PreflightError
 from imagebuild.host.run import run, sparse_copy_argv
 from imagebuild.inputs import Inputs
 from imagebuild.plan import SCHEMA_VERSION, Plan
+from imagebuild.stages import devmode
 
 
 def manifest(
@@ -37,6 +38,7 @@ def manifest(
         "tools": dict(inputs.tools),
         "content": dict(described["content"]),
         "rootfs": dict(described["rootfs"]),
+        "dev": devmode.describe(inputs.dev, inputs.profile),
         "outputs": [
             {
                 "file": i.name,
@@ -60,7 +62,8 @@ def write_description(
     lines += [f"python:{n} {v}" for n, v in content["python_packages"].items()]
     (directory / "packages.txt").write_text("\n".join(lines) + "\n")
     sums = [f"{o['sha256']}  {o['file']}" for o in document["outputs"]]
-    for name in ("manifest.json", "packages.txt", inventory.FILE_NAME):
+    public = (n for n in (devmode.AUTHORIZED_KEYS, devmode.PUBLIC_KEY) if (directory / n).exists())
+    for name in ("manifest.json", "packages.txt", inventory.FILE_NAME, *public):
         sums.append(f"{of_file(directory / name)}  {name}")
     (directory / "SHA256SUMS").write_text("\n".join(sums) + "\n")
 

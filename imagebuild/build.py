@@ -35,7 +35,7 @@ from imagebuild.host.space import SpaceWatch
 from imagebuild.host.worker import Worker
 from imagebuild.inputs import Inputs
 from imagebuild.plan import Plan, StagePlan, content_of
-from imagebuild.stages import base, formats
+from imagebuild.stages import base, devmode, formats
 
 #: Seconds that an interrupted build takes for tidying up. Who says ^C wants to go on.
 PATIENCE = 3.0
@@ -169,6 +169,8 @@ class _Build:
         self.base()
         described = self.agent()
         raw = self.disk()
+        if self.inputs.dev:
+            devmode.write_public(self.inputs.dev, self.inputs.profile, self.plan.name, whole)
         shutil.copyfile(self.entry("agent") / inventory.FILE_NAME, whole / inventory.FILE_NAME)
         images = self.formats(raw, whole)
         return artifact.manifest(self.plan, self.inputs, described, images)
@@ -186,10 +188,19 @@ class _Build:
 
         content = content_of(self.plan, self.inputs)
 
+        dev_in = self.scratch / "dev-in"
+
         def prepare() -> None:
+            if self.inputs.dev:
+                # From here to the end it holds keys, the guest user's in the tree included,
+                # whose uid is somebody's here, too.
+                self.scratch.chmod(0o700)
+                devmode.write_inputs(self.inputs.dev, self.inputs.profile, self.plan.name, dev_in)
             content["agent"] |= self.collect_wheels()
 
-        return self.tree("agent", prepare, content)
+        described = self.tree("agent", prepare, content)
+        shutil.rmtree(dev_in, ignore_errors=True)
+        return described
 
     def collect_wheels(self) -> dict[str, Any]:
         """Fill the wheelhouse; what has no wheel is compiled by the worker."""
@@ -273,6 +284,8 @@ class _Build:
                             epoch=self.inputs.epoch,
                             timeout=self.seconds("formats"),
                         )
+                if self.inputs.dev:
+                    image.chmod(0o600)  # it holds a key, or a password's hash
                 images.append(image)
         return images
 

@@ -223,7 +223,28 @@ def _run(plan: Plan, inputs: Inputs, places: _Places, *, wait: bool) -> Artifact
         terminal.info(f"  {output['file']}  {output['size'] / 1e6:.0f} MB")
     for file in places.files:
         terminal.info(f"  also at {file}")
+    if artifact.manifest["dev"]:
+        _say_dev(artifact)
     return artifact
+
+
+def _say_dev(artifact: Artifact) -> None:
+    """What a dev image still needs, and what must not be done with it."""
+    import shlex
+
+    from imagebuild.stages import devmode
+
+    dev = artifact.manifest["dev"]
+    if dev["controller"]:
+        user, path = dev["controller"]["username"], dev["controller"]["path"]
+        terminal.info(f"its agent fetches {path} from the controller; let it, there, as {user}:")
+        file = shlex.quote(str(artifact.directory / devmode.AUTHORIZED_KEYS))
+        terminal.info(f"  cat {file} >> ~/.ssh/authorized_keys")
+    held = ("a private key", "root's known password")
+    what = " and ".join(
+        w for w, is_so in zip(held, (dev["controller"], dev["root_password"]), strict=True) if is_so
+    )
+    terminal.warning(f"this is a dev image, it holds {what}: it must not be published")
 
 
 def _show(plan: Plan, as_json: bool) -> None:

@@ -143,6 +143,10 @@ def _path(value: object) -> object:
     return values.check_path(value) if isinstance(value, str) else value
 
 
+def _controller_path(value: object) -> object:
+    return values.check_controller_path(value) if isinstance(value, str) else value
+
+
 Url = Annotated[str, AfterValidator(values.check_url)]
 SnapshotUrl = Annotated[str, AfterValidator(values.check_snapshot_url)]
 UrlOrPath = Annotated[str, AfterValidator(values.check_url_or_path)]
@@ -378,7 +382,7 @@ class Controller(_Model):
         default="stack",
         description="User on the controller (HOST_SCP_USERNAME of trovestack).",
     )
-    path: AbsolutePath = Field(
+    path: Annotated[Path, BeforeValidator(_controller_path)] = Field(
         default=Path("/opt/stack/trove"),
         description="Directory of Trove's source on the controller (PATH_TROVE of trovestack).",
     )

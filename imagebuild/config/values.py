@@ -141,6 +141,18 @@ def check_path(value: str) -> str:
     return value
 
 
+def check_controller_path(value: str) -> str:
+    """A directory on the controller that a read-only rsync module may be made of."""
+    check_path(value)
+    # rsyncd.conf(5) puts variables in the place of %NAME%.
+    if "%" in value or ".." in value.split("/") or not value.strip("/"):
+        raise ValueError(
+            f"{shown(value)}: the controller's directory of Trove's source must not be '/' and "
+            "must not hold '%' or '..'"
+        )
+    return value
+
+
 def check_snapshot_url(value: str) -> str:
     """A URL with {snapshot} where the point in time belongs."""
     if value.count("{snapshot}") != 1:

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from imagebuild.build import Artifact
+from imagebuild.cli.build import _say_dev
 from imagebuild.cli.main import run
 from imagebuild.cli.terminal import terminal
 from imagebuild.data import elements_dir, profiles_dir
@@ -410,3 +412,27 @@ def test_help_names_each_option_s_variable(capsys: pytest.CaptureFixture[str]) -
     named = set(re.findall(r"env var: (IMAGEBUILD_[A-Z_]+)", text))
     assert named >= {"IMAGEBUILD_" + name.upper().replace("-", "_") for name in names}
     assert not {n for n in named if n.startswith("IMAGEBUILD_BUILD_")}
+
+
+@pytest.mark.parametrize(
+    ("controller", "password", "said"),
+    [
+        (
+            {"username": "stack", "path": "/opt/stack/trove"}, False,
+            "its agent fetches /opt/stack/trove from the controller; let it, there, as stack:\n"
+            "  cat '/images/a b/dev/authorized_keys' >> ~/.ssh/authorized_keys\n"
+            "warning: this is a dev image, it holds a private key: it must not be published\n",
+        ),
+        (
+            None, True,
+            "warning: this is a dev image, it holds root's known password: "
+            "it must not be published\n",
+        ),
+    ],
+)  # fmt: skip
+def test_a_dev_build_says_what_is_left_to_do(
+    capsys: pytest.CaptureFixture[str], controller: object, password: bool, said: str
+) -> None:
+    dev = {"key_fingerprint": None, "controller": controller, "root_password": password}
+    _say_dev(Artifact(Path("/images/a b"), {"dev": dev}))
+    assert capsys.readouterr() == ("", said)

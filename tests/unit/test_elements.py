@@ -9,7 +9,7 @@ import pytest
 
 from imagebuild import dib
 from imagebuild.data import elements_dir
-from imagebuild.resolve import AGENT_ELEMENTS, BASE_ELEMENTS
+from imagebuild.resolve import AGENT_ELEMENTS, BASE_ELEMENTS, DEV_ELEMENT
 
 _VARIABLE = re.compile(r"\bIMAGEBUILD_[A-Z0-9_]+\b")
 _HOOK_NAME = re.compile(r"[0-9]{2}-[a-z0-9-]+")
@@ -89,7 +89,7 @@ def test_both_stages_are_whole() -> None:
     """Each stage's elements fit together, and no element of ours is left out of both."""
     found = {
         e.name: e.path
-        for names in (BASE_ELEMENTS, AGENT_ELEMENTS)
+        for names in (BASE_ELEMENTS, (*AGENT_ELEMENTS, DEV_ELEMENT))
         for e in dib.find_elements(names, [elements_dir()])
     }
     ours = {name for name, path in found.items() if path.is_relative_to(elements_dir().resolve())}
