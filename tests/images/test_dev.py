@@ -25,7 +25,7 @@ from tests.images.questions import USER_DATA
 from tests.images.test_more_builds import build
 from tests.unit.controller import Server, controller
 
-pytestmark = [pytest.mark.image, pytest.mark.full]
+pytestmark = [pytest.mark.image, pytest.mark.full("trust")]
 
 PASSWORD = "Dbg:pass word-9f3"  # noqa: S105 - it opens nothing
 ADDRESS = "10.0.2.100"
