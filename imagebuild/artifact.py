@@ -6,6 +6,7 @@ import ctypes
 import json
 import os
 import shutil
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -164,5 +165,8 @@ def place_file(source: Path, partial: Path, target: Path) -> None:
 
     A copy and not a hard link: who boots the file writes into it.
     """
+    # Before the first byte: an image may hold what is its owner's alone to read.
+    if source.exists():
+        partial.chmod(stat.S_IMODE(source.stat().st_mode))
     run(sparse_copy_argv(source, partial), what=f"cannot write {target}")
     partial.replace(target)

@@ -284,8 +284,8 @@ class _Build:
                             epoch=self.inputs.epoch,
                             timeout=self.seconds("formats"),
                         )
-                if self.inputs.dev:
-                    image.chmod(0o600)  # it holds a key, or a password's hash
+                if self.inputs.holds_secrets:
+                    image.chmod(0o600)
                 images.append(image)
         return images
 

@@ -118,3 +118,8 @@ class Inputs:
     network_variables: tuple[str, ...]
     epoch: int
     unresolved: tuple[str, ...]
+
+    @property
+    def holds_secrets(self) -> bool:
+        """Whether the image holds what not everybody on the building host may read."""
+        return self.dev is not None or any(r.password for r in self.registries)

@@ -59,8 +59,8 @@ def compose(
         (place / "content.json").write_text(render_content(filled))
     inventory.clamp_times(tree, epoch)
     whole = scratch / f"{Path(paths['entry']).name}.entry"
-    # The guest user's uid is somebody's here, too, who is not to read a dev image's key.
-    whole.mkdir(mode=0o700 if filled.get("dev") else 0o777)
+    # The guest user's uid is somebody's here, too, who is not to read its keys and logins.
+    whole.mkdir(mode=0o700)
     os.chown(whole, *owner)
     answer = {"content": filled, "rootfs": {}, "hooks": hooks}
     if content is not None:

@@ -301,6 +301,7 @@ def test_private_registry_is_known_to_docker(jammy: Built, session: Session) -> 
         assert (stat.S_IMODE(config.mode), config.uid) == (0o600, owner)
         content = json.loads(fs.read(f"{directory}/config.json"))
         assert content == {"auths": {HOST: {"auth": words}}}
+    assert jammy.qcow2.stat().st_mode & 0o777 == 0o600
     # The manifest tells that there are credentials, and not which.
     (entry,) = jammy.manifest["stages"][0]["inputs"]["registries"]
     assert entry["host"] == HOST

@@ -220,6 +220,14 @@ def test_place_file_copies(tmp_path: Path) -> None:
     assert names(target.parent) == ["disk.raw"]
 
 
+def test_place_file_is_no_more_readable_than_its_source(tmp_path: Path) -> None:
+    source = tmp_path / "image.raw"
+    source.write_bytes(b"key")
+    source.chmod(0o600)
+    place_file(source, tmp_path / "disk.raw")
+    assert (tmp_path / "disk.raw").stat().st_mode & 0o777 == 0o600
+
+
 def test_place_file_replaces_without_touching_who_has_it_open(tmp_path: Path) -> None:
     source, target = tmp_path / "image.raw", tmp_path / "disk.raw"
     source.write_bytes(b"new")
