@@ -129,4 +129,4 @@ def test_build_succeeds_once_there_is_space_again(small: SmallDisk) -> None:
     process = build(small, *CHANGES["agent"])
     _, stderr = process.communicate()
     assert process.returncode == 0, stderr
-    assert len(list(small.outside.glob("images/*/*.qcow2"))) == 2  # the artifact, and the link
+    assert len({p.resolve() for p in small.outside.glob("images/*/*.qcow2")}) == 1

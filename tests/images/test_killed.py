@@ -111,7 +111,7 @@ def test_killed_tool_leaves_nothing_alive(bookworm: Built, tmp_path: Path, point
     assert process.wait() == 0
     assert witness.scratch_of(bookworm.cache) == []
     assert sorted(p.name for p in (tmp_path / "images").iterdir() if p.name[0] == ".") == []
-    assert len(list((tmp_path / "images").glob("*/*.qcow2"))) == 1
+    assert len({p.resolve() for p in (tmp_path / "images").glob("*/*.qcow2")}) == 1
 
 
 def spread(built: Built, count: int) -> list[Point]:
