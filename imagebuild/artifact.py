@@ -11,13 +11,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from imagebuild import inventory
+from imagebuild import components, inventory, sbom
 from imagebuild.digest import of_file
 from imagebuild.errors import ConfigError, PreflightError
 from imagebuild.host.run import run, sparse_copy_argv
 from imagebuild.inputs import Inputs
 from imagebuild.plan import SCHEMA_VERSION, Plan
 from imagebuild.stages import devmode
+
+#: What describes the images, beside them; SHA256SUMS covers it.
+DESCRIPTIONS = (
+    "manifest.json",
+    "packages.txt",
+    inventory.FILE_NAME,
+    components.FILE_NAME,
+    sbom.SPDX,
+    sbom.CYCLONEDX,
+)
 
 
 def manifest(
@@ -55,7 +65,9 @@ def manifest(
 def write_description(
     directory: Path, document: Mapping[str, Any], timing: Mapping[str, Any]
 ) -> None:
-    """Write manifest.json, packages.txt, SHA256SUMS and timing.json beside the images."""
+    """Write manifest.json, packages.txt, SHA256SUMS and timing.json beside the images, the
+    inventory, the components and the SBOMs.
+    """
     write_json(directory / "manifest.json", document)
     write_json(directory / "timing.json", timing)
     content = document["content"]
@@ -64,7 +76,7 @@ def write_description(
     (directory / "packages.txt").write_text("\n".join(lines) + "\n")
     sums = [f"{o['sha256']}  {o['file']}" for o in document["outputs"]]
     public = (n for n in (devmode.AUTHORIZED_KEYS, devmode.PUBLIC_KEY) if (directory / n).exists())
-    for name in ("manifest.json", "packages.txt", inventory.FILE_NAME, *public):
+    for name in (*DESCRIPTIONS, *public):
         sums.append(f"{of_file(directory / name)}  {name}")
     (directory / "SHA256SUMS").write_text("\n".join(sums) + "\n")
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from imagebuild import artifact, inventory
+from imagebuild import artifact, components, inventory, sbom
 from imagebuild.agent import wheels
 from imagebuild.claims import claim_directory, claim_file, sweep
 from imagebuild.config.profile import Format
@@ -35,7 +35,7 @@ from imagebuild.host.space import SpaceWatch
 from imagebuild.host.worker import Worker
 from imagebuild.inputs import Inputs
 from imagebuild.plan import Plan, StagePlan, content_of
-from imagebuild.stages import base, devmode, formats
+from imagebuild.stages import base, devmode, formats, trees
 
 #: Seconds that an interrupted build takes for tidying up. Who says ^C wants to go on.
 PATIENCE = 3.0
@@ -133,7 +133,7 @@ class _Build:
         path = self.paths.cache / "locks" / f"{entry.name}.lock"
         with _stage(self.emit, plan) as report:
             lock = self.lock(path, f"is making the same tree of the stage {stage}")
-            report.reused = (entry / "meta.json").exists()
+            report.reused = all((entry / n).exists() for n in trees.entry_files(content))
             if not report.reused:
                 prepare()
                 self.compose(plan, content)
@@ -171,9 +171,13 @@ class _Build:
         raw = self.disk()
         if self.inputs.dev:
             devmode.write_public(self.inputs.dev, self.inputs.profile, self.plan.name, whole)
-        shutil.copyfile(self.entry("agent") / inventory.FILE_NAME, whole / inventory.FILE_NAME)
+        for name in (inventory.FILE_NAME, components.FILE_NAME):
+            shutil.copyfile(self.entry("agent") / name, whole / name)
         images = self.formats(raw, whole)
-        return artifact.manifest(self.plan, self.inputs, described, images)
+        document = artifact.manifest(self.plan, self.inputs, described, images)
+        made_of = components.read(whole / components.FILE_NAME)
+        sbom.write(whole, document, made_of, self.inputs.epoch)
+        return document
 
     def base(self) -> None:
         """Distribution, kernel, cloud-init, docker."""
@@ -237,6 +241,7 @@ class _Build:
             )
         return {
             "wheel_sha256": house.agent_sha256,
+            "wheels": dict(house.sha256),
             "compiled": [dataclasses.asdict(c) for c in house.compiled],
         }
 

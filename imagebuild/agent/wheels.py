@@ -63,13 +63,17 @@ class BuildRequest:
 
 @dataclass(frozen=True)
 class Wheelhouse:
-    """Wheels to install. `requirements` pins exactly the files in `path`, by hash."""
+    """Wheels to install. `requirements` pins exactly the files in `path`, by hash.
+
+    `sha256` has the hash of each wheel by its distribution's name.
+    """
 
     path: Path
     requirements: Path
     tools: Path
     compiled: tuple[CompiledWheel, ...]
     agent_sha256: str
+    sha256: Mapping[str, str]
 
 
 def collect(
@@ -124,6 +128,7 @@ def collect(
         tools=dest / "tools",
         compiled=tuple(CompiledWheel(s.name, s.version, s.sha256, w.sha256) for s, w in pairs),
         agent_sha256=next(w.sha256 for w in wheels if w.name == AGENT),
+        sha256={w.name: w.sha256 for w in sorted(wheels, key=lambda w: w.name)},
     )
 
 

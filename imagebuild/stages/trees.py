@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from imagebuild import dib, inventory
+from imagebuild import components, debian, dib, inventory
 from imagebuild.errors import BuildError
 from imagebuild.events import Emit, StepFinished, StepStarted
 from imagebuild.host.namespace import remove_tree
@@ -37,8 +37,8 @@ def compose(
     `paths` gives the values of the placeholders in `argv` and `environment` (`scratch`,
     `cache`, …), `entry`, the store's place for the result, and `image`, what it is a tree
     of. With `content`, package lists are added to it, it is written to
-    /etc/imagebuild/content.json in the tree, and the tree's inventory is taken. Times after
-    `epoch` (seconds) are set back to it.
+    /etc/imagebuild/content.json in the tree, and inventory and components of the tree are
+    taken. Times after `epoch` (seconds) are set back to it.
     Returns `{"content", "rootfs", "hooks"}`. Raises BuildError.
     """
     scratch = Path(paths["scratch"])
@@ -64,17 +64,30 @@ def compose(
     os.chown(whole, *owner)
     answer = {"content": filled, "rootfs": {}, "hooks": hooks}
     if content is not None:
-        answer["rootfs"] = _take_inventory(tree, whole / inventory.FILE_NAME, emit, stage)
+        answer["rootfs"] = _take_inventory(tree, whole, emit, stage)
     (whole / "meta.json").write_text(json.dumps({"image": paths["image"], **answer}))
     tree.rename(whole / "tree")
     _seal(whole, Path(paths["entry"]))
     return answer
 
 
-def _take_inventory(tree: Path, path: Path, emit: Emit, stage: str) -> dict[str, Any]:
+def entry_files(content: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """The files that the store's entry of a tree has, beside the tree; `content` as in `compose`.
+
+    An entry that an older version of the tool made may lack some.
+    """
+    names = ("meta.json",)
+    return names if content is None else (*names, inventory.FILE_NAME, components.FILE_NAME)
+
+
+def _take_inventory(tree: Path, entry: Path, emit: Emit, stage: str) -> dict[str, Any]:
+    from imagebuild.stages.collect import collect
+
     emit(StepStarted(stage, "inventory", "files"))
     started = time.monotonic()
-    summary = inventory.write(inventory.walk(tree), path)
+    files = list(inventory.walk(tree))
+    summary = inventory.write(files, entry / inventory.FILE_NAME)
+    components.write(collect(tree, files, summary.sha256), entry / components.FILE_NAME)
     seconds = round(time.monotonic() - started, 2)
     emit(StepFinished(stage, "inventory", "files", seconds))
     return summary.to_json()
@@ -132,16 +145,17 @@ def package_lists(tree: Path) -> dict[str, Any]:
 
 
 def dpkg_list(tree: Path) -> dict[str, str]:
-    """`{name: version}` of the installed packages, from dpkg's status file (deb-control(5))."""
+    """`{name: version}` of the installed packages, from dpkg's status file (deb-control(5)).
+
+    A package of another architecture than the system's is `name:arch`, as dpkg writes it.
+    """
+    found = debian.installed((tree / "var/lib/dpkg/status").read_text(encoding="utf-8"))
+    native = {p.get("Architecture", "all") for p in found if p["Package"] == "dpkg"} | {"all"}
     packages = {}
-    for paragraph in (tree / "var/lib/dpkg/status").read_text().split("\n\n"):
-        fields = dict(
-            line.split(": ", 1)
-            for line in paragraph.splitlines()
-            if ": " in line and not line.startswith(" ")
-        )
-        if fields.get("Status", "").endswith(" installed"):
-            packages[fields["Package"]] = fields["Version"]
+    for package in found:
+        arch = package.get("Architecture", "all")
+        foreign = len(native) > 1 and arch not in native
+        packages[package["Package"] + (f":{arch}" if foreign else "")] = package["Version"]
     return dict(sorted(packages.items()))
 
 

@@ -243,6 +243,7 @@ def test_artifact_is_complete(built: Built) -> None:
     images = {o["file"] for o in built.manifest["outputs"]}
     assert names == images | {
         "manifest.json", "SHA256SUMS", "packages.txt", "build.log", "timing.json",
+        "rootfs.jsonl.gz", "components.json.gz", "sbom.spdx.json", "sbom.cdx.json",
     }  # fmt: skip
     done = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=built.artifact, check=False,
                           capture_output=True)  # fmt: skip

@@ -114,6 +114,7 @@ def test_the_wheelhouse_has_exactly_the_locked_files(house: House) -> None:
         p.name.split("-")[0]: frozenset([of_file(p)]) for p in made.path.iterdir()
     }
     assert made.agent_sha256 == house.hashes["trove"]
+    assert made.sha256 == {p.name: next(iter(p.hashes)) for p in pins}
     assert [p.name for p in made.tools.iterdir() if p.suffix == ".whl"] == [
         "pip-26.0-py3-none-any.whl"
     ]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from imagebuild import artifact, inventory
+from imagebuild import artifact, components, inventory, sbom
 from imagebuild.claims import claim_file
 from imagebuild.digest import of_file
 from imagebuild.errors import BuildError, ConfigError, PreflightError
@@ -26,7 +26,8 @@ def make_artifact(directory: Path, text: str = "image") -> dict[str, Any]:
     image = directory / f"{plan.name}.qcow2"
     image.write_text(text)
     content = {"packages": {"adduser": "3.134"}, "python_packages": {"trove": "25.0.0"}}
-    (directory / inventory.FILE_NAME).write_bytes(b"files")
+    for name in (inventory.FILE_NAME, components.FILE_NAME, sbom.SPDX, sbom.CYCLONEDX):
+        (directory / name).write_bytes(b"files")
     described = {"content": content, "rootfs": {"sha256": "9" * 64, "entries": 2, "bytes": 5}}
     document = artifact.manifest(plan, inputs, described, [image])
     artifact.write_description(directory, document, {"seconds": 1.5})
@@ -44,9 +45,12 @@ def test_description(tmp_path: Path) -> None:
         [
             image,
             "SHA256SUMS",
+            "components.json.gz",
             "manifest.json",
             "packages.txt",
             "rootfs.jsonl.gz",
+            "sbom.cdx.json",
+            "sbom.spdx.json",
             "timing.json",
         ]
     )
@@ -72,6 +76,7 @@ def test_sha256sums_are_what_sha256sum_reads(tmp_path: Path) -> None:
     good = run(["sha256sum", "--strict", "-c", "SHA256SUMS"], cwd=tmp_path / "a")
     assert good.stdout.decode().splitlines() == [
         f"{image}: OK", "manifest.json: OK", "packages.txt: OK", "rootfs.jsonl.gz: OK",
+        "components.json.gz: OK", "sbom.spdx.json: OK", "sbom.cdx.json: OK",
     ]  # fmt: skip
     (tmp_path / "a" / image).write_text("imago")
     bad = run(["sha256sum", "-c", "SHA256SUMS"], cwd=tmp_path / "a", check=False)
@@ -113,7 +118,7 @@ def test_the_new_one_is_whole_before_the_older_goes(
     def watch(path: Path) -> None:
         removed.append(path)
         assert next((tmp_path / "final").glob("*.qcow2")).read_text() == "new"
-        assert len(names(tmp_path / "final")) == 6
+        assert len(names(tmp_path / "final")) == 9
         assert [x for x in names(tmp_path) if not x.startswith(".")] == ["final"]
 
     monkeypatch.setattr(shutil, "rmtree", watch)

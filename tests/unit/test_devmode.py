@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from imagebuild import artifact, inventory
+from imagebuild import artifact, components, inventory, sbom
 from imagebuild.config.load import load_profile
 from imagebuild.config.merge import parse_set
 from imagebuild.data import elements_dir
@@ -139,7 +139,8 @@ def test_the_public_half_lies_beside_the_artifact(tmp_path: Path) -> None:
     plan = plan_of(inputs)
     image = tmp_path / f"{plan.name}.qcow2"
     image.write_bytes(b"image")
-    (tmp_path / inventory.FILE_NAME).write_bytes(b"files")
+    for name in (inventory.FILE_NAME, components.FILE_NAME, sbom.SPDX, sbom.CYCLONEDX):
+        (tmp_path / name).write_bytes(b"files")
     devmode.write_public(inputs.dev, inputs.profile, plan.name, tmp_path)
     content = content_of(plan, inputs) | {"packages": {}, "python_packages": {}}
     document = artifact.manifest(plan, inputs, {"content": content, "rootfs": {}}, [image])

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from imagebuild import dib, inventory
+from imagebuild import components, dib, inventory
 from imagebuild.errors import BuildError
 from imagebuild.host.run import run
 from imagebuild.stages import trees
@@ -50,6 +50,21 @@ def test_only_installed_packages_count(tmp_path: Path) -> None:
     write_status(tmp_path)
     found = trees.dpkg_list(tmp_path)
     assert list(found.items()) == [("adduser", "3.134"), ("zlib1g", "1:1.2.13")]
+
+
+def test_packages_of_another_architecture_have_names_of_their_own(tmp_path: Path) -> None:
+    write_status(tmp_path)
+    paragraphs = [
+        f"Package: {name}\nStatus: install ok installed\nArchitecture: {arch}\nVersion: {version}\n"
+        for name, arch, version in (
+            ("dpkg", "arm64", "1.21"), ("libc6", "arm64", "2.36"), ("libc6", "armhf", "2.36"),
+            ("tzdata", "all", "2024a"),
+        )
+    ]  # fmt: skip
+    (tmp_path / "var/lib/dpkg/status").write_text("\n".join(paragraphs))
+    assert trees.dpkg_list(tmp_path) == {
+        "dpkg": "1.21", "libc6": "2.36", "libc6:armhf": "2.36", "tzdata": "2024a",
+    }  # fmt: skip
 
 
 def test_python_packages_of_the_agent(tmp_path: Path) -> None:
@@ -157,7 +172,10 @@ def test_a_finished_tree_is_in_the_store(tmp_path: Path, monkeypatch: pytest.Mon
     older.mkdir(parents=True)  # left by a process that was killed while removing
     answer = compose(tmp_path, monkeypatch, WHOLE, {"profile": "x"})
     entry = tmp_path / "trees/base-0123"
-    assert sorted(p.name for p in entry.iterdir()) == ["meta.json", "rootfs.jsonl.gz", "tree"]
+    # An entry that lacks one of these is made anew.
+    wanted = trees.entry_files({})
+    assert set(wanted) == {"meta.json", "rootfs.jsonl.gz", "components.json.gz"}
+    assert sorted(p.name for p in entry.iterdir()) == sorted([*wanted, "tree"])
     assert (entry / "tree/etc/argv").read_text() == f"{tmp_path}/scratch/image"
     content = {
         "profile": "x",
@@ -171,6 +189,9 @@ def test_a_finished_tree_is_in_the_store(tmp_path: Path, monkeypatch: pytest.Mon
     assert [hook[:2] for hook in meta["hooks"]] == [["install", "10-a"]]
     assert answer["content"] == content
     files = inventory.read(entry / "rootfs.jsonl.gz")
+    made_of = components.read(entry / "components.json.gz")
+    assert [d.name for d in made_of.debs] == ["adduser", "zlib1g"]
+    assert (made_of.rootfs, len(made_of.owners)) == (answer["rootfs"]["sha256"], len(files))
     assert answer["rootfs"] == inventory.write(files, tmp_path / "again.gz").to_json()
     assert {"/etc/argv", "/etc/imagebuild/content.json"} <= {f.path for f in files}
     assert {f.mtime for f in files} == {EPOCH}
@@ -180,6 +201,8 @@ def test_a_finished_tree_is_in_the_store(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_tree_without_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = compose(tmp_path, monkeypatch, WHOLE, None)
     assert (answer["content"], answer["rootfs"]) == ({}, {})
+    names = {p.name for p in (tmp_path / "trees/base-0123").iterdir()}
+    assert names == {*trees.entry_files(None), "tree"} == {"meta.json", "tree"}
     assert not (tmp_path / "trees/base-0123/tree/etc/imagebuild").exists()
 
 
