@@ -21,8 +21,10 @@ from imagebuild.errors import ExitCode, ImagebuildError, Interrupted, UsageError
 VERBS: dict[str, tuple[str, str]] = {
     "build": ("imagebuild.cli.build", "Build a guest image."),
     "clean": ("imagebuild.cli.clean", "Remove what killed builds left, or the whole cache."),
+    "diff": ("imagebuild.cli.diff", "Say what differs between two artifacts."),
     "doctor": ("imagebuild.cli.doctor", "Say whether this host is ready, and what mends it."),
     "explain": ("imagebuild.cli.explain", "Say what a log means, and what to do."),
+    "inspect": ("imagebuild.cli.inspect", "Say what is in an artifact."),
     "profile": ("imagebuild.cli.profile", "List, show and check profiles."),
 }
 

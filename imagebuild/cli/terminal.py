@@ -72,6 +72,22 @@ class Terminal:
         return self._console
 
     @property
+    def out(self) -> Console:
+        """rich's console on stdout, for tables that were asked for.
+
+        What is no terminal is as wide as no table: a path stays on one line for whoever
+        searches it.
+        """
+        from rich.console import Console
+
+        return Console(
+            width=None if sys.stdout.isatty() else 10_000,
+            no_color=self.no_color or None,
+            highlight=False,
+            emoji=False,
+        )
+
+    @property
     def is_interactive(self) -> bool:
         """Whether somebody is watching stderr on a terminal."""
         return sys.stderr.isatty()
