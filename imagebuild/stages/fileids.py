@@ -35,7 +35,7 @@ def settle_vmdk(path: Path, name: str, seed: str) -> None:
         text = file.read(size * _SECTOR).rstrip(b"\0")
         # CID ffffffff stands for "no parent".
         cid = int.from_bytes(_digest(seed, "vmdk-cid")[:4], "big") % 0xFFFFFFFE
-        text, ids = re.subn(rb"(?m)^CID=[0-9a-f]{8}$", b"CID=%08x" % cid, text)
+        text, ids = re.subn(rb"(?m)^CID=[0-9a-f]{1,8}$", b"CID=%08x" % cid, text)
         quoted = b'\\1"' + name.encode() + b'"'
         text, names = re.subn(rb'(?m)^(RW \d+ SPARSE )"[^"\n]*"', quoted, text)
         if (ids, names) != (1, 1) or len(text) > size * _SECTOR:

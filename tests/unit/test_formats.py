@@ -115,6 +115,19 @@ def test_ids_come_from_the_seed(raw: Path, tmp_path: Path, fmt: Format) -> None:
     assert found[0] != found[2]
 
 
+def test_short_content_id_of_qemu_img_is_replaced(raw: Path, tmp_path: Path) -> None:
+    """qemu-img does not write leading zeros."""
+    out = tmp_path / "guest.vmdk"
+    make(raw, out, Format.VMDK)
+    data = out.read_bytes()
+    start = data.index(b"CID=")
+    short = data[:start] + b"CID=1a2b3c\n" + data[start + 13 :]
+    end = short.index(b"\0", start)
+    out.write_bytes(short[:end] + b"\0\0" + short[end:])
+    fileids.settle_vmdk(out, "guest.vmdk", "0123")
+    assert out.read_bytes() == data
+
+
 @pytest.mark.parametrize("settle", [
     lambda p: fileids.settle_vmdk(p, "x", "0"), lambda p: fileids.settle_vhd(p, "0", 0),
 ])  # fmt: skip

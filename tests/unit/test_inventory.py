@@ -116,3 +116,14 @@ def test_times_are_moved_back_never_forward(tmp_path: Path) -> None:
     assert inventory.clamp_times(tree, TIME) == 1
     times = {e.path: e.mtime for e in inventory.walk(tree)}
     assert (times["/etc/passwd"], times["/etc/link"]) == (TIME - 5, TIME)
+
+
+def test_digest_of_a_private_file_is_slow_to_guess(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path / "t")
+    (tree / "etc/passwd").chmod(0o600)
+    entries = {e.path: e for e in inventory.walk(tree)}
+    private = entries["/etc/passwd"].data
+    assert private.startswith("scrypt:")
+    assert "4813494d" not in private
+    (tree / "etc/passwd").write_text("toor")
+    assert {e.path: e for e in inventory.walk(tree)}["/etc/passwd"].data != private
