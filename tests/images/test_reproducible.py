@@ -7,6 +7,8 @@ import json
 import pytest
 
 from imagebuild import inventory
+from imagebuild.compare import compare
+from imagebuild.manifest import open_artifact
 from tests.images.builds import Built, Session
 
 pytestmark = pytest.mark.image
@@ -56,6 +58,14 @@ def test_pin_is_in_the_manifest_and_in_the_guest(jammy: Built, session: Session)
     sources = jammy.fs.read("/etc/apt/sources.list.d/archive.sources")
     assert f"URIs: {session.standin.url}/{made}\n" in sources
     assert "Check-Valid-Until: no\n" in sources
+
+
+def test_nothing_differs(jammy: Built, again: Built) -> None:
+    """What `imagebuild diff` counts, over everything that an artifact tells."""
+    comparison = compare(open_artifact(jammy.artifact), open_artifact(again.artifact))
+    assert comparison.same_rootfs
+    assert {name: count for name, count in comparison.counts.items() if count} == {}
+    assert comparison.differences == 0
 
 
 def test_manifests_differ_in_nothing(jammy: Built, again: Built) -> None:
