@@ -24,6 +24,7 @@ from typing import Any
 from imagebuild.host.run import network_env, run
 from imagebuild.verify.boot import BootResult, boot
 from tests.images import standin
+from tests.images.elements import write_hook
 from tests.images.fs import ImageFs
 from tests.images.registry import HOST, PASSWORD, USER, Registry
 
@@ -299,10 +300,7 @@ def own_things(directory: Path) -> list[str]:
     """What a site adds: elements for both stages, a package, a CA, time servers."""
     elements = directory / "elements"
     for name, stage in (("site-base", "install.d"), ("site-agent", "post-install.d")):
-        hook = elements / name / stage / "60-site"
-        hook.parent.mkdir(parents=True)
-        hook.write_text(f"#!/bin/bash\nset -eu -o pipefail\necho {name} > /etc/{name}\n")
-        hook.chmod(0o755)
+        write_hook(elements, f"{name}/{stage}/60-site", f"echo {name} > /etc/{name}")
     ca = directory / "site-ca.pem"
     run(
         ["openssl", "req", "-x509", "-newkey", "ed25519", "-nodes", "-days", "30",

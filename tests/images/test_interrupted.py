@@ -12,6 +12,7 @@ import pytest
 
 from imagebuild.host.run import run
 from tests.images.builds import REPO, Built, bookworm_argv
+from tests.images.elements import write_hook
 
 pytestmark = pytest.mark.image
 
@@ -21,10 +22,7 @@ _NAP = "sleep 86399"
 
 def start_slow_build(built: Built, tmp_path: Path) -> subprocess.Popen[str]:
     """A build on the first one's base tree that stays in the agent stage's install.d."""
-    hook = tmp_path / "elements/site-slow/install.d/10-slow"
-    hook.parent.mkdir(parents=True)
-    hook.write_text(f"#!/bin/bash\n{_NAP}\n")
-    hook.chmod(0o755)
+    write_hook(tmp_path / "elements", "site-slow/install.d/10-slow", _NAP)
     argv = bookworm_argv(
         "--cache-dir", str(built.cache), "--images-dir", str(tmp_path / "images"),
         "--elements-path", str(tmp_path / "elements"), "--element", "agent:site-slow",

@@ -21,6 +21,7 @@ from imagebuild.host.run import network_env, run
 from imagebuild.host.worker import Worker
 from imagebuild.verify.boot import boot
 from tests.images.builds import REPO, Built, Session, bookworm_argv, standin_options
+from tests.images.elements import write_hook
 from tests.images.fs import ImageFs
 
 pytestmark = pytest.mark.image
@@ -57,10 +58,8 @@ def test_dry_run_shows_the_plan_that_was_run(bookworm: Built, tmp_path: Path) ->
 
 
 def test_failing_hook_is_named_with_its_lines(bookworm: Built, tmp_path: Path) -> None:
-    hook = tmp_path / "elements/site-broken/install.d/60-broken"
-    hook.parent.mkdir(parents=True)
-    hook.write_text("#!/bin/bash\necho 'the disk of plates is empty'\nexit 3\n")
-    hook.chmod(0o755)
+    script = "echo 'the disk of plates is empty'\nexit 3"
+    write_hook(tmp_path / "elements", "site-broken/install.d/60-broken", script)
     done = build(
         bookworm, tmp_path, "--elements-path", str(tmp_path / "elements"),
         "--element", "agent:site-broken",
@@ -76,10 +75,7 @@ def test_failing_hook_is_named_with_its_lines(bookworm: Built, tmp_path: Path) -
 
 def test_stage_over_its_time_is_ended(bookworm: Built, tmp_path: Path) -> None:
     # Before the tree is seeded: DIB's first hook.
-    hook = tmp_path / "elements/site-slow/root.d/05-slow"
-    hook.parent.mkdir(parents=True)
-    hook.write_text("#!/bin/bash\nsleep 4242\n")
-    hook.chmod(0o755)
+    write_hook(tmp_path / "elements", "site-slow/root.d/05-slow", "sleep 4242")
     done = build(
         bookworm, tmp_path, "--elements-path", str(tmp_path / "elements"),
         "--element", "agent:site-slow", "--timeout", "agent=30s",
