@@ -200,6 +200,7 @@ class StageRun:
             answer = self.worker.call(
                 "build_wheels",
                 deadline=self.until("agent"),
+                limit_of="agent",
                 tree=str(self.entry("base") / "tree"),
                 scratch_dir=str(self.scratch),
                 request={
@@ -238,6 +239,7 @@ class StageRun:
             self.worker.call(
                 "make_disk",
                 deadline=self.until("disk"),
+                limit_of="disk",
                 tree=str(self.entry("agent") / "tree"),
                 raw=str(raw),
                 spec={

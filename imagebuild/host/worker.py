@@ -104,12 +104,14 @@ class Worker:
         self,
         task: str,
         deadline: float | None = None,
+        limit_of: str = "",
         **arguments: Any,  # noqa: ANN401 - JSON values
     ) -> dict[str, Any]:
         """Run a task in the worker and return its answer; its events are passed on.
 
         Raises what the task raised; PreflightError when root rights could not be had;
-        BuildError at `deadline` (`time.monotonic()`), after which the worker is gone.
+        BuildError at `deadline` (`time.monotonic()`), the limit of the stage `limit_of`; the
+        worker is gone then.
         """
         process = self._process
         assert process is not None and process.stdin and process.stdout  # noqa: S101, PT018
@@ -117,7 +119,7 @@ class Worker:
         with contextlib.suppress(BrokenPipeError):  # the reason is read below
             process.stdin.write(request.encode() + b"\n")
             process.stdin.flush()
-        for line in self._lines(process.stdout.fileno(), deadline):
+        for line in self._lines(process.stdout.fileno(), deadline, limit_of or task):
             answer = json.loads(line)
             if "event" in answer:
                 self._emit(events.from_json(answer))
@@ -135,7 +137,7 @@ class Worker:
             "a container needs --cap-add SYS_ADMIN --security-opt apparmor=unconfined",
         )
 
-    def _lines(self, descriptor: int, deadline: float | None) -> Iterator[bytes]:
+    def _lines(self, descriptor: int, deadline: float | None, stage: str) -> Iterator[bytes]:
         """Whole lines from the worker, to its end. Unbuffered: answers come one a request."""
         rest = b""
         with selectors.DefaultSelector() as selector:
@@ -144,7 +146,10 @@ class Worker:
                 left = None if deadline is None else deadline - time.monotonic()
                 if not selector.select(None if left is None else max(left, 0)):
                     self.stop()
-                    raise BuildError("the stage took longer than its limit")
+                    raise BuildError(
+                        f"stage {stage} took longer than its limit",
+                        hint=f"--timeout {stage}=DURATION raises the limit, {stage}=none lifts it",
+                    )
                 block = os.read(descriptor, 1 << 16)
                 if not block:
                     return

@@ -228,8 +228,9 @@ def test_a_task_that_takes_too_long_is_ended(mark: str, seen: list[Event]) -> No
         assert running.is_running
         running.call("echo", time.monotonic() + 60, text="in time")
         started = time.monotonic()
-        with pytest.raises(BuildError, match="the stage took longer than its limit"):
-            running.call("sleep", started + 0.5, mark=mark)
+        with pytest.raises(BuildError, match="stage disk took longer") as caught:
+            running.call("sleep", started + 0.5, "disk", mark=mark)
+        assert "--timeout disk=DURATION" in caught.value.hint
         assert 0.5 <= time.monotonic() - started < 5
         assert not running.is_running
         wait_for(lambda: not marked(mark), 2)
