@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from imagebuild import dib
-from imagebuild.config.profile import AgentMode
+from imagebuild.config.words import AgentMode
 from imagebuild.digest import of_value
 from imagebuild.inputs import Inputs
 

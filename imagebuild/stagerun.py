@@ -19,7 +19,7 @@ from typing import Any
 
 from imagebuild import artifact, components, inventory, sbom
 from imagebuild.agent import wheels
-from imagebuild.config.profile import Format
+from imagebuild.config.words import Format
 from imagebuild.errors import TemporaryError
 from imagebuild.events import Emit, Note, StageFinished, StageStarted, StepFinished, StepStarted
 from imagebuild.host import scratch

@@ -11,8 +11,9 @@ import hashlib
 import secrets
 from pathlib import Path
 
-from imagebuild.config.profile import AgentMode, Profile
+from imagebuild.config.profile import Profile
 from imagebuild.config.profile import Registry as RegistryKey
+from imagebuild.config.words import AgentMode
 from imagebuild.digest import of_bytes
 from imagebuild.errors import ConfigError
 from imagebuild.files import MIB, read_limited

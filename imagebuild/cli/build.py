@@ -114,7 +114,7 @@ def build(
 
 def _with_formats(profile: Profile, files: Sequence[Path]) -> Profile:
     """The profile with the formats that the files of -o need."""
-    from imagebuild.config.profile import Format
+    from imagebuild.config.words import Format
     from imagebuild.errors import UsageError
 
     formats = list(profile.formats)

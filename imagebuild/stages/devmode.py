@@ -11,7 +11,8 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from imagebuild.config.profile import AgentMode, Controller, Profile
+from imagebuild.config.profile import Controller, Profile
+from imagebuild.config.words import AgentMode
 from imagebuild.inputs import Dev, DevKey
 
 #: The one private key that an image may hold, and only a dev image: its place in the guest.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from imagebuild.config.profile import Compression, Format
+from imagebuild.config.words import Compression, Format
 from imagebuild.errors import BuildError, PreflightError
 from imagebuild.host.run import need, run, sparse_copy_argv
 from imagebuild.stages import fileids

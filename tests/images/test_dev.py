@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from imagebuild.config.profile import Format
+from imagebuild.config.words import Format
 from imagebuild.host.run import run
 from imagebuild.stages import devmode
 from imagebuild.verify.boot import BootResult, boot

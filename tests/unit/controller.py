@@ -17,7 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from imagebuild.config.profile import AgentMode, Controller, Profile
+from imagebuild.config.profile import Controller, Profile
+from imagebuild.config.words import AgentMode
 from imagebuild.data import elements_dir
 from imagebuild.host.run import base_env, need, spawn
 from imagebuild.inputs import Dev

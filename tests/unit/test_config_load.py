@@ -17,7 +17,8 @@ from imagebuild.config.load import (
     parse_set,
 )
 from imagebuild.config.problems import known_paths
-from imagebuild.config.profile import Arch, Profile, file_schema
+from imagebuild.config.profile import Profile, file_schema
+from imagebuild.config.words import Arch
 from imagebuild.data import elements_dir, locks_dir, profiles_dir
 from imagebuild.errors import ConfigError, ExitCode
 

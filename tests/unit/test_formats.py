@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from imagebuild.config.profile import Compression, Format
+from imagebuild.config.words import Compression, Format
 from imagebuild.errors import BuildError, PreflightError
 from imagebuild.host import run as host_run
 from imagebuild.host.run import run
