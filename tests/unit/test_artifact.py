@@ -126,6 +126,22 @@ def test_the_new_one_is_whole_before_the_older_goes(
     assert len(removed) == 1
 
 
+def test_older_artifact_and_new_one_change_places_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With two renames there would be a moment without an artifact."""
+    make_artifact(tmp_path / "final", "old")
+    make_artifact(tmp_path / ".partial", "new")
+
+    def refuse(self: Path, target: Path) -> None:
+        raise AssertionError(f"{self} was renamed to {target}")
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    artifact.place(tmp_path / ".partial", tmp_path / "final")
+    assert names(tmp_path) == ["final"]
+    assert next((tmp_path / "final").glob("*.qcow2")).read_text() == "new"
+
+
 def test_link_to_the_newest_is_always_there(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()

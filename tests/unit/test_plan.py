@@ -19,7 +19,7 @@ from imagebuild.config.load import load_profile
 from imagebuild.config.merge import parse_set
 from imagebuild.data import elements_dir
 from imagebuild.dib import Element
-from imagebuild.inputs import Archive, Certificate, DockerKey, Inputs
+from imagebuild.inputs import Archive, Certificate, Dev, DockerKey, Inputs, Registry
 from imagebuild.plan import STAGES, Plan, content_of, make_plan
 from imagebuild.resolve import AGENT_ELEMENTS, BASE_ELEMENTS, tool_versions
 
@@ -147,6 +147,25 @@ def test_each_stage_says_what_went_in() -> None:
     assert (formats.inputs["formats"], formats.inputs["compression"]) == (["qcow2"], "zstd")
 
 
+REGISTRY = Registry("registry.example:5000", b"ca", "5" * 64, "guest", "secret-Zq", "6" * 32)
+
+
+def test_what_a_registry_changes_and_what_a_plan_tells_of_it() -> None:
+    plans = []
+    changed: list[dict[str, Any]] = [
+        {},
+        {"ca_sha256": "7" * 64},
+        {"secret": "7" * 32},
+        {"host": "o.example"},
+    ]
+    for changes in changed:
+        registry = dataclasses.replace(REGISTRY, **changes)
+        plans.append(plan_of(make_inputs(registries=(registry,))))
+        assert b"secret-Zq" not in as_bytes(plans[-1])
+        assert "secret-Zq" not in repr(registry)
+    assert len({p.stage("base").id for p in plans}) == len(plans)
+
+
 def _element(stage: str) -> Inputs:
     inputs = make_inputs()
     first, *rest = inputs.elements[stage]
@@ -196,6 +215,8 @@ CHANGES: list[tuple[str, Callable[[], Inputs], str | None]] = [
         "base",
     ),
     ("no certificate", lambda: make_inputs(certificates=()), "base"),
+    ("registry", lambda: make_inputs(registries=(REGISTRY,)), "base"),
+    ("a dev image's own mark", lambda: make_inputs(dev=Dev("9" * 32, None)), "agent"),
     ("epoch", lambda: make_inputs(epoch=1), "base"),
     ("version of imagebuild", lambda: _tool("imagebuild"), "base"),
     ("version of diskimage-builder", lambda: _tool("diskimage-builder"), "base"),
