@@ -13,7 +13,7 @@ from pathlib import Path
 import bcrypt
 import requests
 
-from imagebuild.host.run import need, run
+from imagebuild.host.run import need, run, spawn
 
 USER = "trove-guest"
 #: A canary, too: it must be in the guest's docker configuration and nowhere else.
@@ -56,9 +56,11 @@ class Registry:
             )
         )
         log = (here / "registry.log").open("wb")
-        process = subprocess.Popen(
-            [need("docker-registry"), "serve", config], stdout=log, stderr=log
-        )
+        # With the thread of the session that starts it, however that ends.
+        process = spawn(
+            [need("docker-registry"), "serve", config],
+            stdout=log, stderr=log, die_with_parent=True,
+        )  # fmt: skip
         deadline = time.monotonic() + 30
         while not self.port:
             assert process.poll() is None, (here / "registry.log").read_text()
