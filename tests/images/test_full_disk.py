@@ -129,4 +129,5 @@ def test_build_succeeds_once_there_is_space_again(small: SmallDisk) -> None:
     process = build(small, *CHANGES["agent"])
     _, stderr = process.communicate()
     assert process.returncode == 0, stderr
-    assert len({p.resolve() for p in small.outside.glob("images/*/*.qcow2")}) == 1
+    # By inode: a link cannot be resolved through another mount namespace.
+    assert len({p.stat().st_ino for p in small.outside.glob("images/*/*.qcow2")}) == 1
