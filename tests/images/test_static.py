@@ -337,4 +337,5 @@ def test_progress_is_plain_lines(built: Built) -> None:
     assert "\x1b" not in built.stderr
     for stage in ("base", "agent", "disk", "formats"):
         assert re.search(rf"^✓ {stage} ", built.stderr, re.MULTILINE)
-    assert re.search(r"^    install/03-packages  \d+ s$", built.stderr, re.MULTILINE)
+    # A busy machine takes more than a minute.
+    assert re.search(r"^    install/03-packages  (\d+ min )?\d+ s$", built.stderr, re.MULTILINE)
