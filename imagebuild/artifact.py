@@ -15,6 +15,7 @@ from imagebuild import components, inventory, sbom
 from imagebuild.digest import of_file
 from imagebuild.errors import ConfigError, PreflightError
 from imagebuild.host.run import run, sparse_copy_argv
+from imagebuild.host.space import existing
 from imagebuild.inputs import Inputs
 from imagebuild.plan import SCHEMA_VERSION, Plan
 from imagebuild.stages import devmode
@@ -114,14 +115,12 @@ def check_vacant(directory: Path) -> None:
 
 def check_writable(directory: Path) -> None:
     """Raise PreflightError unless files can be made in `directory`, or it can be made."""
-    existing = directory
-    while not existing.exists():
-        existing = existing.parent
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+    there = existing(directory)
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         raise PreflightError(
             "cannot write there",
             where=str(directory),
-            detail=f"{existing} is not a directory that you may write in",
+            detail=f"{there} is not a directory that you may write in",
             hint="choose another place with -o, --artifacts or --images-dir",
         )
 

@@ -32,6 +32,15 @@ def of_bytes(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def of_secret(data: bytes, salt: bytes, length: int) -> str:
+    """A digest (hex, `length` bytes) that is slow to make: 16 MiB of memory, some 50 ms.
+
+    It may stand where a password must not: who has it alone cannot try words quickly
+    (scrypt, RFC 7914).
+    """
+    return hashlib.scrypt(data, salt=salt, n=1 << 14, r=8, p=1, dklen=length).hex()
+
+
 def of_file(path: Path) -> str:
     """sha256 (hex) of a regular file's content, read in pieces. Raises OSError."""
     digest = hashlib.sha256()

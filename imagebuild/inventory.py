@@ -18,14 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from imagebuild.digest import canonical, of_file
+from imagebuild.digest import canonical, of_file, of_secret
 from imagebuild.errors import ConfigError
 
 #: Name of the file in an artifact.
 FILE_NAME = "rootfs.jsonl.gz"
 
-#: RFC 7914, section 2: 16 MiB of memory, some 50 ms.
-_SCRYPT = {"n": 1 << 14, "r": 8, "p": 1, "dklen": 32}
 #: No password is longer, in bytes.
 _SMALL = 1 << 16
 
@@ -128,8 +126,7 @@ def _entry(tree: Path, relative: bytes, seen: dict[tuple[int, int], str]) -> Ent
 def _content_digest(path: Path, info: os.stat_result) -> str:
     # It may be a password: who has the inventory alone shall not try words quickly.
     if info.st_mode & 0o077 == 0 and 0 < info.st_size <= _SMALL:
-        digest = hashlib.scrypt(path.read_bytes(), salt=b"imagebuild inventory", **_SCRYPT)
-        return f"scrypt:{digest.hex()}"
+        return f"scrypt:{of_secret(path.read_bytes(), b'imagebuild inventory', 32)}"
     return of_file(path)
 
 

@@ -7,21 +7,16 @@ image: plans and manifests carry digests.
 from __future__ import annotations
 
 import base64
-import hashlib
 import secrets
 from pathlib import Path
 
 from imagebuild.config.profile import Profile
 from imagebuild.config.profile import Registry as RegistryKey
 from imagebuild.config.words import AgentMode
-from imagebuild.digest import of_bytes
+from imagebuild.digest import of_bytes, of_secret
 from imagebuild.errors import ConfigError
 from imagebuild.files import MIB, read_limited
 from imagebuild.inputs import Certificate, Dev, DevKey, Registry
-
-#: Cost of the digest that stands for a password in manifests (RFC 7914, section 2): who
-#: has only the manifest shall not find a weak one quickly.
-_SCRYPT = {"n": 1 << 14, "r": 8, "p": 1, "dklen": 16}
 
 #: The longest password line that is read, in characters.
 _LONGEST = 4096
@@ -86,7 +81,7 @@ def _registry(entry: RegistryKey, where: str) -> Registry:
     if entry.password_file and entry.username:
         password = _read_password(entry.password_file, f"{where}.password_file")
         salt = f"imagebuild registry {entry.host} {entry.username}".encode()
-        secret = hashlib.scrypt(password.encode(), salt=salt, **_SCRYPT).hex()
+        secret = of_secret(password.encode(), salt, 16)
     return Registry(
         host=entry.host,
         ca=ca,

@@ -20,6 +20,7 @@ from imagebuild.doctor.packages import Family, family
 from imagebuild.errors import ImagebuildError, PreflightError
 from imagebuild.host import kvm
 from imagebuild.host.run import run, which
+from imagebuild.host.space import existing
 
 _MOUNT_ESCAPE = re.compile(r"\\([0-7]{3})")
 
@@ -182,9 +183,7 @@ class Host:
 
     def existing(self, path: Path) -> Path:
         """The path itself, or the nearest directory above it that exists."""
-        while not path.exists():
-            path = path.parent
-        return path
+        return existing(path)
 
     def exists(self, path: Path) -> bool:
         """Whether something is there that can be seen."""

@@ -62,14 +62,9 @@ def says_full(error: BaseException) -> bool:
     return False
 
 
-def line_says_full(line: str) -> bool:
-    """Whether a line of a program's output is about a full disk."""
-    return bool(_SAID.search(line))
-
-
 def survey(place: Path, users: Mapping[str, Path]) -> Survey:
     """Measure the filesystem of `place` and those of `users` (name → path) that lie on it."""
-    at = _existing(place)
+    at = existing(place)
     status = os.statvfs(at)
     device = at.stat().st_dev
     found = []
@@ -155,11 +150,12 @@ class SpaceWatch:
 def _one_a_filesystem(places: Sequence[Path]) -> list[Path]:
     found: dict[int, Path] = {}
     for place in places:
-        found.setdefault(_existing(place).stat().st_dev, place)
+        found.setdefault(existing(place).stat().st_dev, place)
     return list(found.values())
 
 
-def _existing(path: Path) -> Path:
+def existing(path: Path) -> Path:
+    """The path itself, or the nearest directory above it that is there."""
     while not path.exists():
         path = path.parent
     return path
@@ -167,7 +163,7 @@ def _existing(path: Path) -> Path:
 
 def _free(place: Path) -> int:
     try:
-        status = os.statvfs(_existing(place))
+        status = os.statvfs(existing(place))
     except OSError:
         return 1 << 62
     return status.f_bavail * status.f_frsize

@@ -92,7 +92,7 @@ def test_other_failures_are_left_alone(tmp_path: Path) -> None:
     ],
 )
 def test_what_programs_say_is_understood(tmp_path: Path, text: str) -> None:
-    assert space.line_says_full(text)
+    assert space.says_full(BuildError("a hook failed", detail=text))
     with SpaceWatch([tmp_path], {}) as watch:
         found = watch.explain(BuildError("a hook failed", detail=f"before\n{text}\nafter"))
     # It is not full any more: the sentence does not claim that.
