@@ -99,7 +99,8 @@ class Inputs:
 
     `tools` maps the programs whose version shapes the result to their versions.
     `unresolved` names what `--offline` left open; plans made from such inputs are
-    provisional. `epoch` is the time that files of the image may carry (seconds since 1970).
+    provisional. `asked_elements` are those named for each run of DIB, "base", "environment"
+    and, if there is one, "late"; `elements` what they are with all they depend on. `epoch` is the time that files of the image may carry (seconds since 1970).
     """
 
     profile: Profile
@@ -109,11 +110,11 @@ class Inputs:
     certificates: tuple[Certificate, ...]
     registries: tuple[Registry, ...]
     dev: Dev | None
-    base_elements: tuple[str, ...]
-    agent_elements: tuple[str, ...]
+    asked_elements: Mapping[str, tuple[str, ...]]
     elements: Mapping[str, tuple[Element, ...]]
     element_paths: tuple[Path, ...]
     agent: AgentInput
+    preload: tuple[PreloadImage, ...]
     tools: Mapping[str, str]
     network_variables: tuple[str, ...]
     epoch: int

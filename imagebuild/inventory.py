@@ -145,15 +145,16 @@ def write(entries: Iterable[Entry], path: Path) -> Summary:
     count = total = 0
     with path.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as file:
         for entry in entries:
-            line = _line(entry)
-            digest.update(line)
-            file.write(line)
+            text = line(entry)
+            digest.update(text)
+            file.write(text)
             count += 1
             total += entry.size if not entry.same_as else 0
     return Summary(digest.hexdigest(), count, total)
 
 
-def _line(entry: Entry) -> bytes:
+def line(entry: Entry) -> bytes:
+    """An entry as it is stored."""
     try:
         return canonical(entry.to_json()) + b"\n"
     except UnicodeEncodeError:  # a name that is no UTF-8

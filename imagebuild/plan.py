@@ -18,16 +18,21 @@ from imagebuild.digest import of_value
 from imagebuild.inputs import Inputs
 
 SCHEMA_VERSION = 1
-STAGES = ("base", "agent", "disk", "formats")
+STAGES = ("base", "agent", "containers", "disk", "formats")
+#: Stages whose parts are layers over the base, lowest first.
+LAYERED = ("containers", "agent")
+#: The part of the agent's stage that a new agent of the same series leaves as it is.
+ENVIRONMENT = "environment"
 #: With which a dev image fetches the agent's code.
 DEV_PACKAGES = ("openssh-client", "rsync")
 
 
 @dataclass(frozen=True)
 class StagePlan:
-    """One stage: its content id and everything that went into it.
+    """One stage, or a part of one: its content id and everything that went into it.
 
-    `environment` and `argv` are those of the DIB run; empty where DIB has no part.
+    `environment` and `argv` are those of the DIB run; empty where DIB has no part. `parts`
+    are kept in the store each by its own id, so that a change makes only what it reaches.
     """
 
     name: str
@@ -36,6 +41,12 @@ class StagePlan:
     inputs: Mapping[str, Any]
     environment: Mapping[str, str]
     argv: tuple[str, ...]
+    parts: tuple[StagePlan, ...] = ()
+
+    def part(self, name: str) -> StagePlan:
+        """The part of that name. KeyError: this stage has none."""
+        found = {p.name: p for p in self.parts}
+        return found[name]
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, in the order people read them."""
@@ -46,6 +57,7 @@ class StagePlan:
             "inputs": dict(self.inputs),
             "environment": dict(self.environment),
             "argv": list(self.argv),
+            "parts": [p.to_json() for p in self.parts],
         }
 
 
@@ -72,8 +84,17 @@ class Plan:
         return bool(self.unresolved)
 
     def stage(self, name: str) -> StagePlan:
-        """The stage of that name."""
-        return next(s for s in self.stages if s.name == name)
+        """The stage of that name. KeyError: this image has none (containers)."""
+        found = {s.name: s for s in self.stages}
+        return found[name]
+
+    @property
+    def layers(self) -> tuple[StagePlan, ...]:
+        """The parts whose files lie over the base's, in the order in which they are applied.
+
+        Containers come before the agent: they change less often, and are larger.
+        """
+        return tuple(p for n in LAYERED for s in self.stages if s.name == n for p in s.parts)
 
     def to_json(self) -> dict[str, Any]:
         """The document of `--dry-run --json`."""
@@ -96,23 +117,25 @@ def make_plan(inputs: Inputs, artifacts: Path, places: Sequence[Path] = ()) -> P
     `artifacts` is the directory of the artifact, or its parent with a trailing `{name}`;
     `places` are the files that the user asked for beside it. Neither changes an id.
     """
-    base = _stage("base", _base_inputs(inputs), inputs, _base_environment(inputs))
-    agent = _stage("agent", _agent_inputs(inputs, base.id), inputs, _agent_environment(inputs))
-    disk = _stage("disk", _disk_inputs(inputs, agent.id))
-    formats = _stage("formats", _formats_inputs(inputs, disk.id))
+    base = _composed("base", "base", _base_inputs(inputs), inputs, _base_environment(inputs))
+    agent = _agent(inputs, base.id)
+    containers = _containers(inputs, base.id)
+    disk = _disk(inputs, base, containers, agent)
+    formats = _formats(inputs, disk)
     profile = inputs.profile
     link = f"trove-guest-{profile.os}-{profile.release}-{inputs.arch}"
     if profile.is_dev:
         link += "-dev"
     name = f"{link}-{formats.id[:8]}"
+    stages = (base, agent, *([containers] if containers else []), disk, formats)
     return Plan(
         build_id=formats.id,
         name=name,
         link=link,
         profile=json.loads(profile.model_dump_json()),
-        stages=(base, agent, disk, formats),
+        stages=stages,
         environment={
-            "set": {s.name: dict(s.environment) for s in (base, agent)},
+            "set": {s.name: dict(s.environment) for s in (base, *agent.parts) if s.environment},
             "from_host": list(inputs.network_variables),
         },
         outputs={
@@ -126,26 +149,41 @@ def make_plan(inputs: Inputs, artifacts: Path, places: Sequence[Path] = ()) -> P
 
 def _stage(
     name: str,
-    stage_inputs: Mapping[str, Any],
-    inputs: Inputs | None = None,
+    inputs: Mapping[str, Any],
+    parts: tuple[StagePlan, ...] = (),
+    *,
+    elements: tuple[Mapping[str, str], ...] = (),
     environment: Mapping[str, str] | None = None,
+    argv: tuple[str, ...] = (),
 ) -> StagePlan:
-    elements: tuple[Mapping[str, str], ...] = ()
-    argv: tuple[str, ...] = ()
-    if inputs is not None:
-        elements = tuple({"name": e.name, "sha256": e.sha256} for e in inputs.elements[name])
-        asked = inputs.base_elements if name == "base" else inputs.agent_elements
-        argv = dib.arguments(asked, inputs.arch)
     hashed = {
         "schema": SCHEMA_VERSION,
         "stage": name,
         "elements": list(elements),
-        "inputs": dict(stage_inputs),
+        "inputs": dict(inputs),
         "environment": dict(environment or {}),
         "argv": list(argv),
+        "parts": [p.id for p in parts],
     }
     return StagePlan(
-        name, of_value(hashed), elements, dict(stage_inputs), dict(environment or {}), argv
+        name, of_value(hashed), elements, dict(inputs), dict(environment or {}), argv, parts
+    )
+
+
+def _composed(
+    name: str,
+    run: str,
+    stage_inputs: Mapping[str, Any],
+    inputs: Inputs,
+    environment: Mapping[str, str],
+) -> StagePlan:
+    """What DIB composes; `run` names the list of elements in the inputs."""
+    return _stage(
+        name,
+        stage_inputs,
+        elements=tuple({"name": e.name, "sha256": e.sha256} for e in inputs.elements[run]),
+        environment=environment,
+        argv=dib.arguments(inputs.asked_elements[run], inputs.arch),
     )
 
 
@@ -217,48 +255,130 @@ def _common_environment(inputs: Inputs) -> dict[str, str]:
     }
 
 
-def _agent_inputs(inputs: Inputs, parent: str) -> dict[str, Any]:
-    return {
+def _agent(inputs: Inputs, base: str) -> StagePlan:
+    """The agent's stage: environment, code, and what the profile adds on top.
+
+    The environment (the venv with all that the lock pins, the units) is the same for all
+    agents of a series; of the code only what ends up in the image counts, not where it was
+    found.
+    """
+    agent = inputs.agent
+    environment = _composed(
+        ENVIRONMENT,
+        "environment",
+        {
+            "parent": base,
+            "lock": agent.lock,
+            "lock_sha256": agent.lock_sha256,
+            "build_lock": agent.build_lock,
+            "build_lock_sha256": agent.build_lock_sha256,
+            "tools": _tools(inputs, "diskimage-builder"),
+        },
+        inputs,
+        _common_environment(inputs)
+        | {
+            "DISTRO_NAME": str(inputs.profile.os),
+            "DIB_RELEASE": inputs.profile.release,
+            "IMAGEBUILD_PYTHON": inputs.profile.python,
+            "IMAGEBUILD_SEED_TREE": "{seed}",
+            "IMAGEBUILD_WHEELHOUSE": "{scratch}/agent-in",
+        },
+    )
+    code = _stage(
+        "code",
+        {
+            "parent": environment.id,
+            "kind": agent.kind.value,
+            "version": agent.version,
+            "sha256": agent.sha256,
+            "epoch": inputs.epoch,
+            "tools": _tools(inputs),
+        },
+    )
+    parts = [environment, code]
+    if "late" in inputs.elements:
+        parts.append(_late(inputs, code.id))
+    return _stage("agent", {"parent": base}, tuple(parts))
+
+
+def _late(inputs: Inputs, parent: str) -> StagePlan:
+    variables = _common_environment(inputs) | {
+        "DISTRO_NAME": str(inputs.profile.os),
+        "DIB_RELEASE": inputs.profile.release,
+        "IMAGEBUILD_PYTHON": inputs.profile.python,
+        "IMAGEBUILD_SEED_TREE": "{seed}",
+    }
+    if inputs.dev:
+        variables["IMAGEBUILD_DEV_DIR"] = "{scratch}/dev-in"
+    late = {
         "parent": parent,
-        # content.json says it (see content_of): a tree of another profile would say another.
-        "profile": inputs.profile.name,
-        "agent": inputs.agent.to_json(),
         # A dev image's own keys: no second build has the same.
         **({"dev": inputs.dev.mark} if inputs.dev else {}),
         "tools": _tools(inputs, "diskimage-builder"),
     }
+    return _composed("elements", "late", late, inputs, variables)
 
 
-def _agent_environment(inputs: Inputs) -> dict[str, str]:
-    environment = _common_environment(inputs) | {
-        "DISTRO_NAME": str(inputs.profile.os),
-        "DIB_RELEASE": inputs.profile.release,
-        "IMAGEBUILD_PYTHON": inputs.profile.python,
-        "IMAGEBUILD_SEED_TREE": "{base_tree}",
-        "IMAGEBUILD_WHEELHOUSE": "{scratch}/agent-in",
-    }
-    if inputs.dev:
-        environment["IMAGEBUILD_DEV_DIR"] = "{scratch}/dev-in"
-    return environment
+def _containers(inputs: Inputs, base: str) -> StagePlan | None:
+    """One part a container, each on docker's store with those before; None without any."""
+    parts: list[StagePlan] = []
+    for image in inputs.preload:
+        parent = parts[-1].id if parts else base
+        parts.append(
+            _stage(
+                image.target,
+                {
+                    "base": base,
+                    "parent": parent,
+                    "image": image.to_json(),
+                    "epoch": inputs.epoch,
+                    "tools": _tools(inputs),
+                },
+            )
+        )
+    return _stage("containers", {"parent": base}, tuple(parts)) if parts else None
 
 
-def _disk_inputs(inputs: Inputs, parent: str) -> dict[str, Any]:
-    return {
-        "parent": parent,
-        "size": inputs.profile.disk.size_bytes,
-        "label": inputs.profile.disk.label,
-        "epoch": inputs.epoch,
-        "tools": _tools(inputs, "mke2fs", "mtools"),
-    }
+def _disk(
+    inputs: Inputs, base: StagePlan, containers: StagePlan | None, agent: StagePlan
+) -> StagePlan:
+    """The disk, made from its trunk: all that a new agent of the same series leaves as it is."""
+    trunk = _stage(
+        "trunk",
+        {
+            "base": base.id,
+            "layers": [p.id for p in (containers.parts if containers else ())]
+            + [agent.part(ENVIRONMENT).id],
+            "size": inputs.profile.disk.size_bytes,
+            "label": inputs.profile.disk.label,
+            "epoch": inputs.epoch,
+            "tools": _tools(inputs, "mke2fs", "mtools"),
+        },
+    )
+    stages = {s.name: s.id for s in (base, agent, *([containers] if containers else []))}
+    return _stage("disk", {"stages": stages, "content": of_value(_content(inputs))}, (trunk,))
 
 
-def _formats_inputs(inputs: Inputs, parent: str) -> dict[str, Any]:
-    return {
-        "parent": parent,
-        "formats": [str(f) for f in inputs.profile.formats],
-        "compression": str(inputs.profile.compression),
-        "tools": _tools(inputs, "qemu-img"),
-    }
+def _formats(inputs: Inputs, disk: StagePlan) -> StagePlan:
+    compression = str(inputs.profile.compression)
+    trunk = _stage(
+        "qcow2",
+        {
+            "parent": disk.part("trunk").id,
+            "compression": compression,
+            "tools": _tools(inputs, "qemu-img"),
+        },
+    )
+    return _stage(
+        "formats",
+        {
+            "parent": disk.id,
+            "formats": [str(f) for f in inputs.profile.formats],
+            "compression": compression,
+            "tools": _tools(inputs, "qemu-img"),
+        },
+        (trunk,),
+    )
 
 
 def content_of(plan: Plan, inputs: Inputs) -> dict[str, Any]:
@@ -267,8 +387,23 @@ def content_of(plan: Plan, inputs: Inputs) -> dict[str, Any]:
 
     Nothing about disk or formats, which the image cannot know.
     """
+    stages = [s for s in plan.stages if s.name in ("base", *LAYERED)]
+    composed = (p for s in stages for p in (s, *s.parts))
+    return _content(inputs) | {
+        "stages": {
+            s.name: {
+                "id": s.id,
+                "inputs": dict(s.inputs),
+                **({"parts": {p.name: p.id for p in s.parts}} if s.parts else {}),
+            }
+            for s in stages
+        },
+        "elements": {e["name"]: e["sha256"] for p in composed for e in p.elements},
+    }
+
+
+def _content(inputs: Inputs) -> dict[str, Any]:
     profile = inputs.profile
-    stages = [plan.stage(n) for n in ("base", "agent")]
     return {
         "schema_version": SCHEMA_VERSION,
         "profile": profile.name,
@@ -280,7 +415,6 @@ def content_of(plan: Plan, inputs: Inputs) -> dict[str, Any]:
         "guest_username": profile.guest.username,
         "datasources": [str(d) for d in profile.cloud_init.datasources],
         "agent": inputs.agent.to_json(),
+        "containers": [image.to_json() for image in inputs.preload],
         "python": profile.python,
-        "stages": {s.name: {"id": s.id, "inputs": dict(s.inputs)} for s in stages},
-        "elements": {e["name"]: e["sha256"] for s in stages for e in s.elements},
     }

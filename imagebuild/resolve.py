@@ -36,9 +36,11 @@ BASE_ELEMENTS = (
     "trove-docker",
     "trove-guest-base",
 )
-#: Joins the agent stage of a dev image.
+#: What starts from a finished tree begins with these.
+_SEEDED = ("imagebuild-seed", "imagebuild-clean", "imagebuild-tree")
+AGENT_ELEMENTS = (*_SEEDED, "trove-guest-agent")
+#: Comes on top of the agent in a dev image.
 DEV_ELEMENT = "trove-guest-dev"
-AGENT_ELEMENTS = ("imagebuild-seed", "imagebuild-clean", "imagebuild-tree", "trove-guest-agent")
 
 #: Largest keyring, in bytes; that of all Debian developers has half of it.
 MAX_KEYRING = 64 * MIB
@@ -74,8 +76,9 @@ def resolve(
         release=f"{profile.os} {profile.release}",
     )
     dev = resolve_dev(profile, for_run=for_run and not offline)
-    base = (*BASE_ELEMENTS, *profile.elements.base)
-    late = (*AGENT_ELEMENTS, *([DEV_ELEMENT] if dev else []), *profile.elements.agent)
+    asked = {"base": (*BASE_ELEMENTS, *profile.elements.base), "environment": AGENT_ELEMENTS}
+    if late := (*([DEV_ELEMENT] if dev else []), *profile.elements.agent):
+        asked["late"] = (*_SEEDED, *late)
     paths = (*profile.elements.path, elements_dir())
     archives = _archives(profile, offline=offline)
     docker_archive, docker_key = _docker(profile, offline=offline)
@@ -100,14 +103,11 @@ def resolve(
         certificates=resolve_certificates(profile),
         registries=resolve_registries(profile),
         dev=dev,
-        base_elements=base,
-        agent_elements=late,
-        elements={
-            "base": dib.find_elements(base, paths),
-            "agent": dib.find_elements(late, paths),
-        },
+        asked_elements=asked,
+        elements={run: dib.find_elements(names, paths) for run, names in asked.items()},
         element_paths=paths,
         agent=agent,
+        preload=(),
         tools=tool_versions(),
         network_variables=tuple(sorted(network_env())),
         epoch=_epoch(archives),

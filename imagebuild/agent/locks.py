@@ -53,10 +53,6 @@ class Lock:
                 return pin
         raise ConfigError(f"the lock has no pin for {name}", where=self.name)
 
-    def replacing(self, pin: Pin) -> tuple[Pin, ...]:
-        """The lock's pins with this one in the place of the package's own."""
-        return tuple(pin if p.name == pin.name else p for p in self.pins)
-
     def without(self, name: str) -> tuple[Pin, ...]:
         """The lock's pins less one package."""
         return tuple(p for p in self.pins if p.name != name)

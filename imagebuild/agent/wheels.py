@@ -1,6 +1,7 @@
 """The wheelhouse: all that the agent's venv is installed from, hash-checked, offline.
 
-    DEST/wheels/*.whl  DEST/requirements.txt          the agent and what it needs
+    DEST/wheels/*.whl  DEST/requirements.txt          what the agent needs
+                       DEST/agent.txt                 the agent itself
     DEST/tools/*.whl   DEST/tools/requirements.txt    pip, setuptools, wheel, pbr
 
 What has no wheel is built by the caller (in a throw-away copy of the image's base tree,
@@ -63,17 +64,22 @@ class BuildRequest:
 
 @dataclass(frozen=True)
 class Wheelhouse:
-    """Wheels to install. `requirements` pins exactly the files in `path`, by hash.
+    """Wheels to install. `requirements` and `agent` pin exactly the files in `path`, by hash.
 
     `sha256` has the hash of each wheel by its distribution's name.
     """
 
     path: Path
     requirements: Path
+    agent: Path
     tools: Path
     compiled: tuple[CompiledWheel, ...]
-    agent_sha256: str
     sha256: Mapping[str, str]
+
+    @property
+    def agent_sha256(self) -> str | None:
+        """The hash of the agent's own wheel; None when it was not asked for."""
+        return self.sha256.get(AGENT)
 
 
 def collect(
@@ -85,10 +91,13 @@ def collect(
     env: Mapping[str, str],
     offline: bool,
     build: Callable[[BuildRequest], list[Path]],
+    environment: bool = True,
+    code: bool = True,
 ) -> Wheelhouse:
     """Fill `dest` (empty or not there yet) for an agent and a guest's `uname -m`.
 
-    `cache` is `resolve_agent`'s workdir; with `offline` only it is used. Raises BuildError
+    Only what is asked for: the `environment`, what the lock has beside the agent, and the
+    agent's own `code`. `cache` is `resolve_agent`'s workdir; with `offline` only it is used. Raises BuildError
     when something is not what the lock or the plan says, PreflightError when offline and
     files are missing, TemporaryError when the index is away.
     """
@@ -102,7 +111,8 @@ def collect(
     tools_lock = _same_lock(agent.build_lock, agent.build_lock_sha256)
     files = FileCache(cache, agent.python, arch, env=env, offline=offline)
     try:
-        found = files.fetch(_pins(agent, lock), sdists=_may_compile(agent, lock, arch))
+        pins = _pins(agent, lock, environment=environment, code=code)
+        found = files.fetch(pins, sdists=_may_compile(agent, lock, arch))
         tools = files.fetch(tools_lock.pins)
     finally:
         files.close()
@@ -114,20 +124,21 @@ def collect(
     work = _Builder(agent.python, arch, dest / "tools", dest / "build", build)
     built = work.sdists(sdists) if sdists else []
     wheels += built
-    if agent.kind is not SourceKind.PYPI:
+    if code and agent.kind is not SourceKind.PYPI:
         wheels.append(work.agent(agent, cache))
     for wheel in wheels:
         shutil.copyfile(wheel.path, house / wheel.path.name)
     shutil.rmtree(dest / "build", ignore_errors=True)
-    requirements = dest / "requirements.txt"
-    requirements.write_text(_requirements(wheels))
+    requirements, own = dest / "requirements.txt", dest / "agent.txt"
+    requirements.write_text(_requirements(w for w in wheels if w.name != AGENT))
+    own.write_text(_requirements(w for w in wheels if w.name == AGENT))
     pairs = [(s, w) for s in sdists for w in built if w.name == s.name]
     return Wheelhouse(
         path=house,
         requirements=requirements,
+        agent=own,
         tools=dest / "tools",
         compiled=tuple(CompiledWheel(s.name, s.version, s.sha256, w.sha256) for s, w in pairs),
-        agent_sha256=next(w.sha256 for w in wheels if w.name == AGENT),
         sha256={w.name: w.sha256 for w in sorted(wheels, key=lambda w: w.name)},
     )
 
@@ -156,10 +167,11 @@ def _same_lock(name: str, sha256: str) -> Lock:
     return lock
 
 
-def _pins(agent: AgentInput, lock: Lock) -> tuple[Pin, ...]:
-    if agent.kind is not SourceKind.PYPI:
-        return lock.without(AGENT)
-    return lock.replacing(Pin(AGENT, str(agent.version), frozenset([str(agent.sha256)])))
+def _pins(agent: AgentInput, lock: Lock, *, environment: bool, code: bool) -> tuple[Pin, ...]:
+    pins = lock.without(AGENT) if environment else ()
+    if code and agent.kind is SourceKind.PYPI:
+        pins += (Pin(AGENT, str(agent.version), frozenset([str(agent.sha256)])),)
+    return pins
 
 
 def _may_compile(agent: AgentInput, lock: Lock, arch: str) -> set[str]:

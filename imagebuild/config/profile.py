@@ -368,6 +368,7 @@ class Timeout(_Model):
     build: Duration = Field(default="2h", description="Limit of the whole build.")
     base: Duration = Field(default="1h", description="Limit of the base stage.")
     agent: Duration = Field(default="30m", description="Limit of the agent stage.")
+    containers: Duration = Field(default="1h", description="Limit of the containers stage.")
     disk: Duration = Field(default="15m", description="Limit of the disk stage.")
     formats: Duration = Field(default="30m", description="Limit of the formats stage.")
 

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imagebuild.errors import BuildError
-from imagebuild.stages import bootcode, ext4, gpt
+from imagebuild.layers import Layer
+from imagebuild.stages import bootcode, ext4, ext4patch, gpt
 from imagebuild.stages.gpt import SECTOR, Partition
 
 MIB = 1 << 20
@@ -146,6 +147,23 @@ def make_disk(tree: Path, raw: Path, spec: DiskSpec, scratch: Path) -> DiskRepor
     )
 
 
+def add_layer(raw: Path, layer: Layer, files: Path, spec: DiskSpec, scratch: Path) -> None:
+    """Add a layer to the root filesystem of a disk that `make_disk` made.
+
+    `files` is the directory with the layer's files. When it fails, `raw` is of no use any
+    more. Raises BuildError, which says what disk.size would do when there is no room.
+    """
+    root = plan_partitions(spec)[-1]
+    with tempfile.TemporaryDirectory(prefix="layer-", dir=scratch) as directory:
+        work = Path(directory)
+        try:
+            ext4patch.apply(
+                raw, root.offset, layer.entries, layer.removed, files, epoch=spec.epoch, work=work
+            )
+        except ext4.NoRoomError as exc:
+            raise _no_room(layer, spec, str(exc)) from exc
+
+
 def _overhead(arch: str) -> int:
     """Bytes of a disk that are not root: both partition tables and the boot partitions."""
     return 2 * MIB + ESP_SIZE + (BIOS_SIZE if arch == "amd64" else 0)
@@ -182,6 +200,17 @@ def _require_room(tree: Path, content: ext4.Content, spec: DiskSpec, work: Path)
     if not ext4.fits(content, spec.size - overhead, work):
         least = ext4.smallest(content, work) + overhead
         raise _too_small(tree, content, spec, least, "")
+
+
+def _no_room(layer: Layer, spec: DiskSpec, detail: str) -> BuildError:
+    size = sum(-(-e.size // ext4.BLOCK) * ext4.BLOCK for e in layer.entries if not e.same_as)
+    least = (spec.size + size) // MIB * 11 // 10
+    return BuildError(
+        f"the image's content does not fit on a disk of {spec.size // MIB} MiB: "
+        f"another {size // MIB} MiB in {len(layer.entries)} files are to be added",
+        detail=detail,
+        hint=f"use --image-size or disk.size: {least}M would do",
+    )
 
 
 def _too_small(

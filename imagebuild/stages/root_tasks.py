@@ -7,14 +7,21 @@ belong to the user's own cache; the worker chowns what the user must be able to 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from imagebuild.events import Emit
+from imagebuild.events import Emit, StepFinished, StepStarted
 from imagebuild.host import scratch, trial
 from imagebuild.host.namespace import remove_tree
-from imagebuild.stages import trees, wheelbuild
+from imagebuild.layers import FILE_NAME as LAYER
+from imagebuild.layers import read as read_layer
+from imagebuild.stages import code, disk, trees, wheelbuild
+from imagebuild.stages import describe as describing
+from imagebuild.stages.stack import Stack
+from imagebuild.store.objects import TREE
 
 
 def sweep(*, emit: Emit, root: str) -> dict[str, Any]:  # noqa: ARG001
@@ -25,62 +32,138 @@ def sweep(*, emit: Emit, root: str) -> dict[str, Any]:  # noqa: ARG001
 def compose(
     *,
     emit: Emit,
-    stage: str,
+    name: str,
     argv: Sequence[str],
     environment: Mapping[str, str],
     elements: Sequence[tuple[str, str]],
     paths: Mapping[str, str],
+    below: Sequence[str] | None,
+    draft: str,
     seconds: float | None,
-    content: Mapping[str, Any] | None = None,
-    owner: Sequence[int] = (0, 0),
     epoch: int,
 ) -> dict[str, Any]:
-    """Run DIB for a stage and put the tree into the store (see trees.compose)."""
-    return trees.compose(
-        stage,
+    """Run DIB for the base or for a layer (see trees.compose)."""
+    hooks = trees.compose(
+        name,
         argv,
         environment,
         [(n, Path(p)) for n, p in elements],
         paths,
+        below=None if below is None else Stack.of(below),
+        draft=Path(draft),
         emit=emit,
         seconds=seconds,
-        content=content,
-        owner=(owner[0], owner[1]),
         epoch=epoch,
     )
+    return {"hooks": hooks}
+
+
+def install_code(
+    *,
+    emit: Emit,
+    below: Sequence[str],
+    wheelhouse: str,
+    draft: str,
+    scratch_dir: str,
+    epoch: int,
+    seconds: float | None,
+) -> dict[str, Any]:
+    """Install the agent's own wheel as a layer (see code.install)."""
+    code.install(
+        Stack.of(below),
+        Path(wheelhouse),
+        Path(draft),
+        Path(scratch_dir),
+        epoch=epoch,
+        emit=emit,
+        seconds=seconds,
+    )
+    return {}
+
+
+def describe(
+    *,
+    emit: Emit,  # noqa: ARG001
+    system: Sequence[str],
+    containers: Sequence[str],
+    content: Mapping[str, Any],
+    draft: str,
+    owner: Sequence[int],
+    epoch: int,
+) -> dict[str, Any]:
+    """Describe the finished filesystem (see describe.describe)."""
+    answer = describing.describe(
+        Stack.of(system), Stack.of(containers), content, Path(draft), epoch=epoch
+    )
+    for path in (Path(draft), *Path(draft).iterdir()):
+        os.chown(path, owner[0], owner[1])
+    return answer
 
 
 def build_wheels(
     *,
     emit: Emit,
-    tree: str,
+    below: Sequence[str],
     scratch_dir: str,
     request: Mapping[str, Any],
     network: Mapping[str, str],
     owner: Sequence[int],
 ) -> dict[str, Any]:
     """Build wheels in a throw-away copy of a tree (see wheelbuild.build)."""
-    wheels = wheelbuild.build(Path(tree), Path(scratch_dir), request, network, emit)
+    wheels = wheelbuild.build(Stack.of(below), Path(scratch_dir), request, network, emit)
     for wheel in wheels:
         os.chown(wheel, owner[0], owner[1])
     return {"wheels": [str(w) for w in wheels]}
 
 
-def make_disk(
+def make_trunk(
     *,
-    emit: Emit,  # noqa: ARG001
-    tree: str,
+    emit: Emit,
+    below: Sequence[str],
     raw: str,
     spec: Mapping[str, Any],
     scratch_dir: str,
     owner: Sequence[int],
 ) -> dict[str, Any]:
-    """Assemble the disk (see disk.make_disk); the raw file then belongs to the user."""
-    from imagebuild.stages import disk
-
-    report = disk.make_disk(Path(tree), Path(raw), disk.DiskSpec(**spec), Path(scratch_dir))
+    """Make the disk of base and first layers (see disk.make_disk); it then is the user's."""
+    stack = Stack.of(below)
+    wanted, work = disk.DiskSpec(**spec), Path(scratch_dir)
+    with _step(emit, "disk", "base"):
+        disk.make_disk(stack.base, Path(raw), wanted, work)
+    for layer, files in stack.layers():
+        with _step(emit, "layer", files.parent.name.partition("-")[0]):
+            disk.add_layer(Path(raw), layer, files, wanted, work)
     os.chown(raw, owner[0], owner[1])
-    return {"content_bytes": report.content_bytes, "free_bytes": report.free_bytes}
+    return {}
+
+
+def add_layers(
+    *,
+    emit: Emit,
+    layers: Sequence[str],
+    raw: str,
+    spec: Mapping[str, Any],
+    scratch_dir: str,
+) -> dict[str, Any]:
+    """Add more layers to a disk (see disk.add_layer)."""
+    for place in map(Path, layers):
+        with _step(emit, "layer", place.name.partition("-")[0]):
+            disk.add_layer(
+                Path(raw),
+                read_layer(place / LAYER),
+                place / TREE,
+                disk.DiskSpec(**spec),
+                Path(scratch_dir),
+            )
+    return {}
+
+
+@contextmanager
+def _step(emit: Emit, phase: str, name: str) -> Iterator[None]:
+    emit(StepStarted("disk", phase, name))
+    started = time.monotonic()
+    yield
+    emit(StepFinished("disk", phase, name, round(time.monotonic() - started, 2)))
 
 
 def remove(*, emit: Emit, paths: Sequence[str]) -> dict[str, Any]:  # noqa: ARG001
@@ -98,8 +181,11 @@ def try_host(*, emit: Emit, directory: str) -> dict[str, Any]:  # noqa: ARG001
 TASKS: dict[str, Callable[..., dict[str, Any]]] = {
     "sweep": sweep,
     "compose": compose,
+    "install_code": install_code,
+    "describe": describe,
     "build_wheels": build_wheels,
-    "make_disk": make_disk,
+    "make_trunk": make_trunk,
+    "add_layers": add_layers,
     "remove": remove,
     "try_host": try_host,
 }

@@ -1,101 +1,76 @@
-"""Trees: DIB's run as root, and the finished tree's way into the store.
+"""Trees: DIB's run as root, and what it left: a whole tree, or a layer over another.
 
-Both the base and the agent stage end here; they differ in elements and environment only.
+Base, environment and the user's own elements end here; they differ in elements and
+environment only.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from imagebuild import components, debian, dib, inventory
+from imagebuild import debian, dib, inventory, layers
 from imagebuild.errors import BuildError
 from imagebuild.events import Emit, StepFinished, StepStarted
 from imagebuild.host.namespace import remove_tree
 from imagebuild.host.run import base_env
+from imagebuild.stages.stack import Stack
+from imagebuild.store.objects import TREE
 
 
 def compose(
-    stage: str,
+    name: str,
     argv: Sequence[str],
     environment: Mapping[str, str],
     elements: Sequence[tuple[str, Path]],
     paths: Mapping[str, str],
     *,
+    below: Stack | None,
+    draft: Path,
     emit: Emit,
     seconds: float | None,
-    content: Mapping[str, Any] | None,
-    owner: tuple[int, int],
     epoch: int,
-) -> dict[str, Any]:
-    """Compose the tree of a stage with DIB and rename it into the store.
+) -> list[tuple[str, str, float]]:
+    """Compose a tree with DIB; put it, or what it adds to the stack `below`, into `draft`.
 
     `paths` gives the values of the placeholders in `argv` and `environment` (`scratch`,
-    `cache`, …), `entry`, the store's place for the result, and `image`, what it is a tree
-    of. With `content`, package lists are added to it, it is written to
-    /etc/imagebuild/content.json in the tree, and inventory and components of the tree are
-    taken. Times after `epoch` (seconds) are set back to it.
-    Returns `{"content", "rootfs", "hooks"}`. Raises BuildError.
+    `cache`, …); `{seed}` is the tree of the stack. Times after `epoch` (seconds) are set
+    back to it. Returns (phase, hook, seconds) of each hook. Raises BuildError.
     """
     scratch = Path(paths["scratch"])
-    tree = scratch / f"{stage}-tree"
-    work = scratch / f"{stage}-tmp"
+    tree, work = scratch / f"{name}-tree", scratch / f"{name}-tmp"
     work.mkdir()
-    env = dib_env(environment, paths, tree, work)
     deadline = None if seconds is None else time.monotonic() + seconds
-    hooks = dib.run(stage, fill(argv, paths), env, elements, emit, deadline)
+
+    def run(seed: str) -> list[tuple[str, str, float]]:
+        values = {**paths, "seed": seed}
+        env = dib_env(environment, values, tree, work)
+        return dib.run(name, fill(argv, values), env, elements, emit, deadline)
+
+    if below is None:
+        hooks = run("")
+    else:
+        with below.seen(scratch / f"{name}-seed") as seed:
+            hooks = run(str(seed))
     if not (tree / "etc/os-release").exists():
         raise BuildError("diskimage-builder ended well but left no tree", where=str(tree))
     remove_tree(work)
-    filled = dict(content) if content else {}
-    if content is not None:
-        filled |= package_lists(tree)
-        place = tree / "etc/imagebuild"
-        place.mkdir(exist_ok=True)
-        (place / "content.json").write_text(render_content(filled))
+    (tree / "etc/imagebuild").mkdir(mode=0o755, exist_ok=True)
     inventory.clamp_times(tree, epoch)
-    whole = scratch / f"{Path(paths['entry']).name}.entry"
-    # The guest user's uid is somebody's here, too, who is not to read its keys and logins.
-    whole.mkdir(mode=0o700)
-    os.chown(whole, *owner)
-    answer = {"content": filled, "rootfs": {}, "hooks": hooks}
-    if content is not None:
-        answer["rootfs"] = _take_inventory(tree, whole, emit, stage)
-    (whole / "meta.json").write_text(json.dumps({"image": paths["image"], **answer}))
-    tree.rename(whole / "tree")
-    _seal(whole, Path(paths["entry"]))
-    return answer
-
-
-def entry_files(content: Mapping[str, Any] | None) -> tuple[str, ...]:
-    """The files that the store's entry of a tree has, beside the tree; `content` as in `compose`.
-
-    An entry that an older version of the tool made may lack some.
-    """
-    names = ("meta.json",)
-    return names if content is None else (*names, inventory.FILE_NAME, components.FILE_NAME)
-
-
-def _take_inventory(tree: Path, entry: Path, emit: Emit, stage: str) -> dict[str, Any]:
-    from imagebuild.stages.collect import collect
-
-    emit(StepStarted(stage, "inventory", "files"))
+    if below is None:
+        tree.rename(draft / TREE)
+        return hooks
+    emit(StepStarted(name, "layer", "difference"))
     started = time.monotonic()
-    files = list(inventory.walk(tree))
-    summary = inventory.write(files, entry / inventory.FILE_NAME)
-    components.write(collect(tree, files, summary.sha256), entry / components.FILE_NAME)
-    seconds = round(time.monotonic() - started, 2)
-    emit(StepFinished(stage, "inventory", "files", seconds))
-    return summary.to_json()
-
-
-def render_content(content: Mapping[str, Any]) -> str:
-    """The text of content.json: what the manifest's `content` part must equal."""
-    return json.dumps(content, indent=1, sort_keys=True) + "\n"
+    old = below.entries()
+    layer = layers.difference(old, inventory.walk(tree))
+    layers.take(tree, layer, draft / TREE, old)
+    layers.write(layer, draft / layers.FILE_NAME)
+    remove_tree(tree)
+    emit(StepFinished(name, "layer", "difference", round(time.monotonic() - started, 2)))
+    return hooks
 
 
 def fill(argv: Sequence[str], paths: Mapping[str, str]) -> list[str]:
@@ -157,11 +132,3 @@ def dpkg_list(tree: Path) -> dict[str, str]:
         foreign = len(native) > 1 and arch not in native
         packages[package["Package"] + (f":{arch}" if foreign else "")] = package["Version"]
     return dict(sorted(packages.items()))
-
-
-def _seal(whole: Path, entry: Path) -> None:
-    """Rename a finished entry into the store."""
-    entry.parent.mkdir(parents=True, exist_ok=True)
-    if entry.exists():
-        remove_tree(entry)
-    whole.rename(entry)

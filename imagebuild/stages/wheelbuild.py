@@ -7,14 +7,16 @@ sees them. The image's own Python builds, so the wheels fit it.
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from imagebuild.errors import BuildError
 from imagebuild.events import Emit, StepFinished, StepStarted
-from imagebuild.host.namespace import remove_tree
 from imagebuild.host.run import base_env, run
+from imagebuild.stages.overlay import overlay
+from imagebuild.stages.stack import Stack
 
 #: What a C extension needs beside the interpreter.
 COMPILER_PACKAGES = (
@@ -24,7 +26,7 @@ COMPILER_PACKAGES = (
 
 
 def build(
-    tree: Path,
+    below: Stack,
     scratch: Path,
     request: Mapping[str, Any],
     apt: Mapping[str, str],
@@ -36,11 +38,9 @@ def build(
     build's apt settings (`apt_dir`), used when a compiler is needed. Raises BuildError
     with the build's own last lines.
     """
-    import time
-
     emit(StepStarted("agent", "wheels", "compile"))
     started = time.monotonic()
-    with _throw_away(tree, scratch / "wheels-tree") as root:
+    with overlay(below.trees, scratch / "wheels-tree") as (root, _):
         work = root / "build"
         work.mkdir()
         shutil.copytree(request["tools"], work / "tools")
@@ -52,36 +52,6 @@ def build(
         ]
     emit(StepFinished("agent", "wheels", "compile", round(time.monotonic() - started, 2)))
     return wheels
-
-
-class _throw_away:  # noqa: N801 - reads as a verb where it is used
-    """An overlay over the tree, with what a build needs mounted, unmounted at the end.
-
-    A mount left behind by a kill lives in the worker's private namespace and dies with it.
-    """
-
-    def __init__(self, tree: Path, place: Path) -> None:
-        self._tree, self._place = tree, place
-
-    def _mount(self, *argv: str | Path, on: Path) -> None:
-        run(["mount", *argv, on], what="cannot mount the throw-away copy of the base tree")
-
-    def __enter__(self) -> Path:
-        for name in ("upper", "work", "root"):
-            (self._place / name).mkdir(parents=True)
-        root = self._place / "root"
-        layers = f"lowerdir={self._tree},upperdir={self._place}/upper,workdir={self._place}/work"
-        try:
-            self._mount("-t", "overlay", "overlay", "-o", layers, on=root)
-            self._mount("-t", "proc", "proc", on=root / "proc")
-            self._mount("--bind", "/dev", on=root / "dev")
-        except BaseException:
-            self.__exit__()
-            raise
-        return root
-
-    def __exit__(self, *_: object) -> None:
-        remove_tree(self._place)  # unmounts first
 
 
 def _install_compiler(root: Path, apt: Mapping[str, str]) -> None:
