@@ -1,0 +1,1 @@
+"""The client of container registries: names, logins, pulls, and blobs kept on disk."""
