@@ -8,6 +8,7 @@ import os
 import shutil
 import stat
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,11 @@ from imagebuild.inputs import Inputs
 from imagebuild.plan import SCHEMA_VERSION, Plan
 from imagebuild.stages import devmode
 
+MANIFEST = "manifest.json"
+SUMS = "SHA256SUMS"
 #: What describes the images, beside them; SHA256SUMS covers it.
 DESCRIPTIONS = (
-    "manifest.json",
+    MANIFEST,
     "packages.txt",
     inventory.FILE_NAME,
     components.FILE_NAME,
@@ -44,7 +47,21 @@ def manifest(
         "name": plan.name,
         "profile": dict(plan.profile),
         "stages": [
-            {"name": s.name, "id": s.id, "elements": list(s.elements), "inputs": dict(s.inputs)}
+            {
+                "name": s.name,
+                "id": s.id,
+                "elements": list(s.elements),
+                "inputs": dict(s.inputs),
+                "parts": [
+                    {
+                        "name": p.name,
+                        "id": p.id,
+                        "elements": list(p.elements),
+                        "inputs": dict(p.inputs),
+                    }
+                    for p in s.parts
+                ],
+            }
             for s in plan.stages
         ],
         "tools": dict(inputs.tools),
@@ -63,14 +80,11 @@ def manifest(
     }
 
 
-def write_description(
-    directory: Path, document: Mapping[str, Any], timing: Mapping[str, Any]
-) -> None:
-    """Write manifest.json, packages.txt, SHA256SUMS and timing.json beside the images, the
-    inventory, the components and the SBOMs.
+def write_description(directory: Path, document: Mapping[str, Any]) -> None:
+    """Write manifest.json, packages.txt and SHA256SUMS beside the images, the inventory, the
+    components and the SBOMs.
     """
-    write_json(directory / "manifest.json", document)
-    write_json(directory / "timing.json", timing)
+    write_json(directory / MANIFEST, document)
     content = document["content"]
     lines = [f"{n} {v}" for n, v in content["packages"].items()]
     lines += [f"python:{n} {v}" for n, v in content["python_packages"].items()]
@@ -79,7 +93,27 @@ def write_description(
     public = (n for n in (devmode.AUTHORIZED_KEYS, devmode.PUBLIC_KEY) if (directory / n).exists())
     for name in (*DESCRIPTIONS, *public):
         sums.append(f"{of_file(directory / name)}  {name}")
-    (directory / "SHA256SUMS").write_text("\n".join(sums) + "\n")
+    (directory / SUMS).write_text("\n".join(sums) + "\n")
+
+
+def standing(directory: Path, build_id: str) -> dict[str, Any] | None:
+    """The manifest of the artifact at `directory` when it is of this build and whole: every
+    file that SHA256SUMS names has its digest. None otherwise.
+    """
+    try:
+        document: dict[str, Any] = json.loads((directory / MANIFEST).read_text())
+        if document["build_id"] != build_id:
+            return None
+        lines = (directory / SUMS).read_text().splitlines()
+        sums = {name: digest for digest, name in (x.split("  ", 1) for x in lines)}
+        wanted = {o["file"]: o["sha256"] for o in document["outputs"]}
+        if not {*wanted, *DESCRIPTIONS} <= sums.keys() or not wanted.items() <= sums.items():
+            return None
+        with ThreadPoolExecutor() as pool:
+            found = pool.map(of_file, (directory / name for name in sums))
+            return document if list(found) == list(sums.values()) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -21,6 +20,8 @@ from imagebuild.host.worker import Worker
 from imagebuild.inputs import Inputs
 from imagebuild.plan import Plan
 from imagebuild.stagerun import Paths, StageRun
+from imagebuild.store.pruning import prune
+from imagebuild.store.store import Stores, open_stores
 
 __all__ = ["Artifact", "Paths", "build"]
 
@@ -30,10 +31,11 @@ PATIENCE = 3.0
 
 @dataclass(frozen=True)
 class Artifact:
-    """A finished artifact."""
+    """A finished artifact; `unchanged` when it was in place already, and nothing was done."""
 
     directory: Path
     manifest: Mapping[str, Any]
+    unchanged: bool = False
 
 
 def build(
@@ -43,11 +45,13 @@ def build(
     emit: Emit,
     log: Path | None = None,
     *,
+    stores: Stores | None = None,
     wait: bool = False,
 ) -> Artifact:
     """Run a plan and place the artifact.
 
-    `log` is the build's log so far: a copy goes into the artifact. When another build is
+    An artifact of the same build that is in place, whole, is left as it is. `stores` keep
+    what stages make (default: one in the cache). `log` is the build's log so far: a copy goes into the artifact. When another build is
     writing one of the outputs, this one waits for it with `wait`, else TemporaryError.
     Raises what the stages raise, and PreflightError when a disk is full; nothing is left
     at the outputs' places then.
@@ -61,8 +65,10 @@ def build(
     artifact.check_target(paths.artifact)
     for target in paths.places:
         artifact.check_writable(target.parent)
+    stores = stores or open_stores(paths.cache)
     watch = SpaceWatch(
-        [paths.cache, paths.artifact.parent, *(p.parent for p in paths.places)], _users(paths)
+        [paths.cache, paths.artifact.parent, *(p.parent for p in paths.places)],
+        _users(paths, stores),
     )
     with ExitStack() as claims, watch:
         sweep(paths.artifact.parent, "trove-guest-*")
@@ -76,7 +82,10 @@ def build(
                 )
                 for target in sorted(set(paths.places))
             }
-            document = _make(plan, inputs, paths, emit, log, whole)
+            document = artifact.standing(paths.artifact, plan.build_id)
+            unchanged = document is not None
+            if document is None:
+                document = _make(plan, inputs, paths, stores, emit, log, whole)
             for target, partial in partials.items():
                 image = paths.artifact / f"{plan.name}{target.suffix}"
                 artifact.place_file(image, partial, target)
@@ -89,7 +98,7 @@ def build(
             raise
     if paths.link:
         artifact.link_newest(paths.artifact, plan.link)
-    return Artifact(paths.artifact, document)
+    return Artifact(paths.artifact, document, unchanged)
 
 
 def _waiter(emit: Emit, wait: bool, output: Path) -> Callable[[], None] | None:
@@ -98,12 +107,12 @@ def _waiter(emit: Emit, wait: bool, output: Path) -> Callable[[], None] | None:
     return lambda: emit(Note(f"waiting for another build that is writing {output}"))
 
 
-def _users(paths: Paths) -> dict[str, Path]:
+def _users(paths: Paths, stores: Stores) -> dict[str, Path]:
     """What takes the space, by the names that an error uses."""
     cache = paths.cache
     return {
         f"scratch space of builds ({paths.scratch_root})": paths.scratch_root,
-        f"finished trees ({paths.trees})": paths.trees,
+        f"finished stages ({stores.own.root})": stores.own.root,
         f"downloads ({paths.sources})": paths.sources,
         f"diskimage-builder's packages ({cache / 'dib'})": cache / "dib",
         f"images ({paths.artifact.parent})": paths.artifact.parent,
@@ -111,7 +120,13 @@ def _users(paths: Paths) -> dict[str, Path]:
 
 
 def _make(
-    plan: Plan, inputs: Inputs, paths: Paths, emit: Emit, log: Path | None, whole: Path
+    plan: Plan,
+    inputs: Inputs,
+    paths: Paths,
+    stores: Stores,
+    emit: Emit,
+    log: Path | None,
+    whole: Path,
 ) -> dict[str, Any]:
     """Run all stages with a worker and scratch space, and place the artifact."""
     started = time.time()
@@ -122,7 +137,7 @@ def _make(
         directory = locks.enter_context(scratch.directory(paths.scratch_root, plan.name))
         worker = locks.enter_context(Worker(recorder))
         worker.call("sweep", root=str(paths.scratch_root))
-        run = StageRun(plan, inputs, paths, recorder, worker, directory, locks, deadline)
+        run = StageRun(plan, inputs, paths, stores, recorder, worker, directory, locks, deadline)
         patience = None
         try:
             document = run.make(whole)
@@ -132,10 +147,12 @@ def _make(
                 **recorder.timing(),
                 "hooks": run.hooks,
             }
-            artifact.write_description(whole, document, timing)
+            artifact.write_json(whole / "timing.json", timing)
             if log:
                 shutil.copyfile(log, whole / "build.log")
             artifact.place(whole, paths.artifact)
+            for store in stores.all:
+                prune(store, worker.call, limit=store.limit)
         except BaseException as exc:
             if not isinstance(exc, ImagebuildError) or isinstance(exc, Interrupted):
                 worker.stop()  # it may be in the middle of a task
@@ -147,40 +164,17 @@ def _make(
 
 
 def _tidy(directory: Path, run: StageRun, seconds: float | None) -> None:
-    """Remove this build's scratch, and the trees that its own replace, for so long at most."""
-    paths = run.paths
+    """Remove this build's scratch, for so long at most."""
     with ExitStack() as held:
-        old = [directory]
-        for stage in ("base", "agent"):
-            keep = run.entry(stage)
-            if keep.exists():
-                old += _superseded(paths, stage, keep, run.plan.link, held)
         worker = run.worker
         try:
             if not worker.is_running:
                 worker = held.enter_context(Worker(run.emit, may_ask=False))
             deadline = None if seconds is None else time.monotonic() + seconds
-            worker.call("remove", deadline=deadline, paths=[str(p) for p in old])
+            worker.call("remove", deadline=deadline, paths=[str(directory)])
         except ImagebuildError:
             return  # no root any more, or no time: the next build sweeps the scratch
-        (paths.scratch_root / f"{directory.name}.lock").unlink(missing_ok=True)
-
-
-def _superseded(paths: Paths, stage: str, keep: Path, link: str, held: ExitStack) -> list[Path]:
-    """Older trees of the same image and stage that no build is using; their locks go to `held`."""
-    found = []
-    for meta in paths.trees.glob(f"{stage}-*/meta.json"):
-        entry = meta.parent
-        if entry == keep or json.loads(meta.read_text())["image"] != link:
-            continue
-        try:
-            held.enter_context(
-                scratch.lock(paths.cache / "locks" / f"{entry.name}.lock", wait=False)
-            )
-        except TemporaryError:
-            continue
-        found.append(entry)
-    return found
+        (run.paths.scratch_root / f"{directory.name}.lock").unlink(missing_ok=True)
 
 
 class _Recorder:

@@ -9,11 +9,15 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from imagebuild.agent.source import AgentInput
 from imagebuild.archive import Suite
 from imagebuild.config.profile import Profile
 from imagebuild.dib import Element
+
+if TYPE_CHECKING:
+    from imagebuild.preload import PreloadImage
 
 
 @dataclass(frozen=True)
@@ -119,8 +123,14 @@ class Inputs:
     network_variables: tuple[str, ...]
     epoch: int
     unresolved: tuple[str, ...]
+    offline: bool = False
+
+    @property
+    def registry_secrets(self) -> bool:
+        """Whether even the base tree holds credentials."""
+        return any(r.password for r in self.registries)
 
     @property
     def holds_secrets(self) -> bool:
         """Whether the image holds what not everybody on the building host may read."""
-        return self.dev is not None or any(r.password for r in self.registries)
+        return self.dev is not None or self.registry_secrets

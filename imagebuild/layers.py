@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from imagebuild import inventory
-from imagebuild.digest import canonical
 from imagebuild.errors import ConfigError
 from imagebuild.inventory import Entry
 
@@ -186,4 +185,3 @@ def _make_like(source: Path, target: Path) -> None:
     for name in os.listxattr(source):
         os.setxattr(target, name, os.getxattr(source, name))
     os.utime(target, ns=(info.st_atime_ns, info.st_mtime_ns))
-

@@ -19,8 +19,6 @@ from imagebuild.inputs import Inputs
 
 SCHEMA_VERSION = 1
 STAGES = ("base", "agent", "containers", "disk", "formats")
-#: Stages whose parts are layers over the base, lowest first.
-LAYERED = ("containers", "agent")
 #: The part of the agent's stage that a new agent of the same series leaves as it is.
 ENVIRONMENT = "environment"
 #: With which a dev image fetches the agent's code.
@@ -89,12 +87,9 @@ class Plan:
         return found[name]
 
     @property
-    def layers(self) -> tuple[StagePlan, ...]:
-        """The parts whose files lie over the base's, in the order in which they are applied.
-
-        Containers come before the agent: they change less often, and are larger.
-        """
-        return tuple(p for n in LAYERED for s in self.stages if s.name == n for p in s.parts)
+    def containers(self) -> tuple[StagePlan, ...]:
+        """The parts of the containers' stage, which not every image has."""
+        return next((s.parts for s in self.stages if s.name == "containers"), ())
 
     def to_json(self) -> dict[str, Any]:
         """The document of `--dry-run --json`."""
@@ -387,7 +382,7 @@ def content_of(plan: Plan, inputs: Inputs) -> dict[str, Any]:
 
     Nothing about disk or formats, which the image cannot know.
     """
-    stages = [s for s in plan.stages if s.name in ("base", *LAYERED)]
+    stages = [s for s in plan.stages if s.name in ("base", "agent", "containers")]
     composed = (p for s in stages for p in (s, *s.parts))
     return _content(inputs) | {
         "stages": {

@@ -53,9 +53,7 @@ def registry_settings(
     For any other registry the client looks at the host's own logins and certificates.
     """
     return tuple(
-        RegistrySettings(
-            host=key.host, ca=key.ca, username=entry.username, password=entry.password
-        )
+        RegistrySettings(host=key.host, ca=key.ca, username=entry.username, password=entry.password)
         for key, entry in zip(profile.docker.registries, registries, strict=True)
     )
 

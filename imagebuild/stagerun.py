@@ -7,28 +7,35 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import functools
 import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from imagebuild import artifact, components, inventory, sbom
 from imagebuild.agent import wheels
+from imagebuild.agent.locks import AGENT
 from imagebuild.config.words import Format
-from imagebuild.errors import TemporaryError
+from imagebuild.errors import PreflightError
 from imagebuild.events import Emit, Note, StageFinished, StageStarted, StepFinished, StepStarted
-from imagebuild.host import scratch
 from imagebuild.host.preflight import MACHINES
-from imagebuild.host.run import network_env
+from imagebuild.host.run import network_env, run, sparse_copy_argv
 from imagebuild.host.worker import Worker
 from imagebuild.inputs import Inputs
-from imagebuild.plan import Plan, StagePlan, content_of
-from imagebuild.stages import base, devmode, formats, trees
+from imagebuild.plan import ENVIRONMENT, Plan, StagePlan, content_of
+from imagebuild.stages import base, devmode, formats, qcow2patch
+from imagebuild.store.store import Held, Key, Kind, Object, Store, Stores
+
+#: Names of the disk in the store's objects.
+_RAW, _QCOW2 = "disk.raw", "disk.qcow2"
+
+_Maker = Callable[[StagePlan, Sequence[StagePlan], Path], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -51,9 +58,9 @@ class Paths:
         return self.cache / "sources"
 
     @property
-    def trees(self) -> Path:
-        """Finished trees, by stage and id."""
-        return self.cache / "trees"
+    def containers(self) -> Path:
+        """Fetched container images, as an OCI image layout."""
+        return self.cache / "containers"
 
 
 @dataclass
@@ -66,20 +73,34 @@ class StageRun:
     plan: Plan
     inputs: Inputs
     paths: Paths
+    stores: Stores
     emit: Emit
     worker: Worker
     scratch: Path
     locks: ExitStack
     deadline: float | None
-    hooks: dict[str, Any] = dataclasses.field(default_factory=dict)
+    hooks: dict[str, Any] = field(default_factory=dict)
+    objects: dict[str, Object] = field(default_factory=dict)
+    held: dict[Key, tuple[Store, Held]] = field(default_factory=dict)
+
+    @property
+    def base_in(self) -> Path:
+        """What the elements of the base are pointed to; apt's settings also serve compilers."""
+        return self.scratch / "base-in"
+
+    @property
+    def wheelhouse(self) -> Path:
+        """The wheels to install, and pip."""
+        return self.scratch / "agent-in"
+
+    @property
+    def content(self) -> Path:
+        """The last layer, and what describes the whole filesystem."""
+        return self.scratch / "content"
 
     @property
     def owner(self) -> list[int]:
         return [os.getuid(), os.getgid()]
-
-    def entry(self, stage: str) -> Path:
-        """The store's place for a stage's tree."""
-        return self.paths.trees / f"{stage}-{self.plan.stage(stage).id[:32]}"
 
     def seconds(self, stage: str) -> float | None:
         """What is left for a stage: its own limit, and the build's."""
@@ -93,115 +114,220 @@ class StageRun:
         left = self.seconds(stage)
         return None if left is None else time.monotonic() + left
 
-    def substitutions(self, stage: str) -> dict[str, str]:
-        """Values of the placeholders in the stage's plan, and the entry it goes to."""
-        return {
-            "elements": ":".join(map(str, self.inputs.element_paths)),
-            "scratch": str(self.scratch),
-            "cache": str(self.paths.cache),
-            "base_tree": str(self.entry("base") / "tree"),
-            "entry": str(self.entry(stage)),
-            "image": self.plan.link,
-        }
-
-    def tree(
-        self, stage: str, prepare: Callable[[], None], content: Mapping[str, Any] | None
-    ) -> dict[str, Any]:
-        """The tree of a stage: taken from the store, or composed now. Returns its description.
-
-        The stage's lock is held to the end of the build: exclusively while the tree is
-        made, so that a second build of the same waits and then finds it; shared afterwards,
-        so that nobody removes it.
-        """
-        plan = self.plan.stage(stage)
-        entry = self.entry(stage)
-        path = self.paths.cache / "locks" / f"{entry.name}.lock"
-        with _stage(self.emit, plan) as report:
-            lock = self.lock(path, f"is making the same tree of the stage {stage}")
-            report.reused = all((entry / n).exists() for n in trees.entry_files(content))
-            if not report.reused:
-                prepare()
-                self.compose(plan, content)
-            scratch.share(lock)
-        meta: dict[str, Any] = json.loads((entry / "meta.json").read_text())
-        self.hooks[stage] = [] if report.reused else meta["hooks"]
-        return meta
-
-    def lock(self, path: Path, what: str) -> int:
-        """Hold a lock to the end of the build; says so when it has to wait for another."""
-        try:
-            return self.locks.enter_context(scratch.lock(path, wait=False))
-        except TemporaryError:
-            self.emit(Note(f"waiting for another build, which {what}"))
-        return self.locks.enter_context(scratch.lock(path))
-
-    def compose(self, plan: StagePlan, content: Mapping[str, Any] | None) -> None:
-        self.worker.call(
-            "compose",
-            stage=plan.name,
-            argv=list(plan.argv),
-            environment=dict(plan.environment),
-            elements=[(e.name, str(e.path)) for e in self.inputs.elements[plan.name]],
-            paths=self.substitutions(plan.name),
-            seconds=self.seconds(plan.name),
-            content=content,
-            owner=self.owner,
-            epoch=self.inputs.epoch,
-        )
+    def call(self, stage: str, task: str, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401
+        """Let the worker do a task within the stage's limit."""
+        return self.worker.call(task, deadline=self.until(stage), limit_of=stage, **arguments)
 
     def make(self, whole: Path) -> dict[str, Any]:
         """Run all stages; the images go to the new directory `whole`. Returns the manifest."""
+        if done := self.restore(whole):
+            return done
         self.base()
-        described = self.agent()
+        self.agent()
+        self.containers()
+        described = self.describe()
         raw = self.disk()
         if self.inputs.dev:
             devmode.write_public(self.inputs.dev, self.inputs.profile, self.plan.name, whole)
         for name in (inventory.FILE_NAME, components.FILE_NAME):
-            shutil.copyfile(self.entry("agent") / name, whole / name)
+            shutil.copyfile(self.content / name, whole / name)
         images = self.formats(raw, whole)
         document = artifact.manifest(self.plan, self.inputs, described, images)
         made_of = components.read(whole / components.FILE_NAME)
         sbom.write(whole, document, made_of, self.inputs.epoch)
+        artifact.write_description(whole, document)
+        self.keep(whole)
         return document
+
+    # What the store has of earlier builds, and gets of this one.
+
+    def find(self, plan: StagePlan, kind: Kind, *, secret: bool = False) -> Object | None:
+        """The object of a stage or part, whole; None: it is to be made, and nobody else does.
+
+        Its name is held to the end of the build: others wait until it is made, and nobody
+        removes it afterwards.
+        """
+        store = self.stores.of(secret=secret or self.inputs.registry_secrets)
+        key = Key(kind, plan.id)
+
+        def wait() -> None:
+            self.emit(Note(f"waiting for another build, which is making the same {kind}"))
+
+        held = self.locks.enter_context(store.hold(key, wait))
+        self.held[key] = (store, held)
+        found = store.take(held, self.worker.call, self.emit)
+        if found:
+            held.share()
+            self.objects[plan.id] = found
+        return found
+
+    def obtain(
+        self,
+        plan: StagePlan,
+        kind: Kind,
+        make: Callable[[Path], Mapping[str, Any]],
+        *,
+        secret: bool = False,
+    ) -> bool:
+        """See that the store has the object of a stage or part; whether it had it already.
+
+        `make` writes its files into a new directory and returns its facts.
+        """
+        if self.find(plan, kind, secret=secret):
+            return True
+        draft = self.scratch / f"{kind}-draft"
+        draft.mkdir(mode=0o700)
+        facts = make(draft)
+        self.put(plan, kind, draft, facts)
+        return False
+
+    def put(self, plan: StagePlan, kind: Kind, draft: Path, facts: Mapping[str, Any]) -> None:
+        """Turn a directory into the object whose name `find` holds."""
+        store, held = self.held[Key(kind, plan.id)]
+        self.objects[plan.id] = store.seal(
+            self.worker.call,
+            held.key,
+            draft,
+            image=self.plan.link,
+            inputs=described_inputs(plan),
+            facts=facts,
+        )
+        held.share()
+
+    def path(self, plan: StagePlan) -> str:
+        """Where the object of a stage or part is."""
+        return str(self.objects[plan.id].path)
+
+    def facts(self, plan: StagePlan) -> Mapping[str, Any]:
+        """What its maker had to say of an object."""
+        return self.objects[plan.id].facts
+
+    # The stages.
 
     def base(self) -> None:
         """Distribution, kernel, cloud-init, docker."""
+        plan = self.plan.stage("base")
 
-        def prepare() -> None:
-            base.write_inputs(self.inputs, self.scratch / "base-in", network_env())
+        def make(draft: Path) -> dict[str, Any]:
+            self.require_network("base")
+            base.write_inputs(self.inputs, self.base_in, network_env())
+            return {"hooks": self.compose(plan, "base", None, draft)}
 
-        self.tree("base", prepare, None)
+        with _stage(self.emit, plan) as report:
+            report.reused = self.obtain(plan, Kind.BASE, make)
+        self.hooks["base"] = [] if report.reused else self.facts(plan)["hooks"]
 
-    def agent(self) -> dict[str, Any]:
-        """The guest agent, on top of the base tree. Returns what `trees.compose` returned."""
+    def compose(
+        self, plan: StagePlan, run_name: str, below: Sequence[StagePlan] | None, draft: Path
+    ) -> list[Any]:
+        """Let DIB make the base or a layer of the agent; returns its hooks with their times."""
+        stage = "base" if below is None else "agent"
+        answer = self.call(
+            stage,
+            "compose",
+            name=stage,
+            argv=list(plan.argv),
+            environment=dict(plan.environment),
+            elements=[(e.name, str(e.path)) for e in self.inputs.elements[run_name]],
+            paths={
+                "elements": ":".join(map(str, self.inputs.element_paths)),
+                "scratch": str(self.scratch),
+                "cache": str(self.paths.cache),
+            },
+            below=None if below is None else [self.path(p) for p in below],
+            draft=str(draft),
+            seconds=self.seconds(stage),
+            epoch=self.inputs.epoch,
+        )
+        hooks: list[Any] = answer["hooks"]
+        return hooks
 
-        content = content_of(self.plan, self.inputs)
+    def agent(self) -> None:
+        """The guest agent: environment, code, and what comes on top."""
+        base_plan, plan = self.plan.stage("base"), self.plan.stage("agent")
+        below = [base_plan]
+        makers: dict[str, tuple[Kind, _Maker]] = {
+            ENVIRONMENT: (Kind.ENVIRONMENT, self.make_environment),
+            "code": (Kind.AGENT, self.make_code),
+            "elements": (Kind.ELEMENTS, self.make_elements),
+        }
+        with _stage(self.emit, plan) as report:
+            reused = []
+            for part in plan.parts:
+                kind, maker = makers[part.name]
+                secret = part.name == "elements" and self.inputs.dev is not None
+                make = functools.partial(maker, part, tuple(below))
+                reused.append(self.obtain(part, kind, make, secret=secret))
+                below.append(part)
+            report.reused = all(reused)
+        self.hooks["agent"] = [
+            h
+            for p, had in zip(plan.parts, reused, strict=True)
+            if not had
+            for h in self.facts(p).get("hooks", [])
+        ]
 
+    def make_environment(
+        self, plan: StagePlan, below: Sequence[StagePlan], draft: Path
+    ) -> dict[str, Any]:
+        """The venv with what the lock pins, the units, the directories."""
+        house = self.collect_wheels(below, environment=True)
+        hooks = self.compose(plan, "environment", below, draft)
+        return {
+            "hooks": hooks,
+            "wheels": dict(house.sha256),
+            "compiled": [dataclasses.asdict(c) for c in house.compiled],
+        }
+
+    def make_code(
+        self,
+        plan: StagePlan,  # noqa: ARG002 - as the other makers
+        below: Sequence[StagePlan],
+        draft: Path,
+    ) -> dict[str, Any]:
+        """The agent's own wheel."""
+        house = self.collect_wheels(below, environment=False)
+        self.call(
+            "agent",
+            "install_code",
+            below=[self.path(p) for p in below],
+            wheelhouse=str(self.wheelhouse),
+            draft=str(draft),
+            scratch_dir=str(self.scratch),
+            epoch=self.inputs.epoch,
+            seconds=self.seconds("agent"),
+        )
+        return {"wheels": dict(house.sha256)}
+
+    def make_elements(
+        self, plan: StagePlan, below: Sequence[StagePlan], draft: Path
+    ) -> dict[str, Any]:
+        """What a dev image has of its own, and the profile's own elements."""
         dev_in = self.scratch / "dev-in"
+        if self.inputs.dev:
+            # From here to the end it holds keys, the guest user's in the tree included,
+            # whose uid is somebody's here, too.
+            self.scratch.chmod(0o700)
+            devmode.write_inputs(self.inputs.dev, self.inputs.profile, self.plan.name, dev_in)
+        try:
+            return {"hooks": self.compose(plan, "late", below, draft)}
+        finally:
+            shutil.rmtree(dev_in, ignore_errors=True)
 
-        def prepare() -> None:
-            if self.inputs.dev:
-                # From here to the end it holds keys, the guest user's in the tree included,
-                # whose uid is somebody's here, too.
-                self.scratch.chmod(0o700)
-                devmode.write_inputs(self.inputs.dev, self.inputs.profile, self.plan.name, dev_in)
-            content["agent"] |= self.collect_wheels()
-
-        described = self.tree("agent", prepare, content)
-        shutil.rmtree(dev_in, ignore_errors=True)
-        return described
-
-    def collect_wheels(self) -> dict[str, Any]:
-        """Fill the wheelhouse; what has no wheel is compiled by the worker."""
+    def collect_wheels(self, below: Sequence[StagePlan], *, environment: bool) -> wheels.Wheelhouse:
+        """Fill the wheelhouse with the environment's wheels, or with the agent's own; what has
+        no wheel is compiled by the worker.
+        """
 
         def compile_sources(request: wheels.BuildRequest) -> list[Path]:
-            if not (self.scratch / "base-in").exists():
-                base.write_inputs(self.inputs, self.scratch / "base-in", network_env())
-            answer = self.worker.call(
+            if request.needs_compiler:
+                self.require_network("agent")
+            if not self.base_in.exists():
+                base.write_inputs(self.inputs, self.base_in, network_env())
+            answer = self.call(
+                "agent",
                 "build_wheels",
-                deadline=self.until("agent"),
-                limit_of="agent",
-                tree=str(self.entry("base") / "tree"),
+                below=[self.path(below[0])],
                 scratch_dir=str(self.scratch),
                 request={
                     "sources": [str(s) for s in request.sources],
@@ -210,48 +336,92 @@ class StageRun:
                     "needs_compiler": request.needs_compiler,
                     "environment": dict(request.environment),
                 },
-                network={"apt_dir": str(self.scratch / "base-in/apt")},
+                network={"apt_dir": str(self.base_in / "apt")},
                 owner=self.owner,
             )
             return [Path(w) for w in answer["wheels"]]
 
+        shutil.rmtree(self.wheelhouse, ignore_errors=True)
         with _step(self.emit, "agent", "wheels", "download"):
-            house = wheels.collect(
+            return wheels.collect(
                 self.inputs.agent,
                 MACHINES[self.inputs.arch],
-                self.scratch / "agent-in",
+                self.wheelhouse,
                 cache=self.paths.sources,
                 env=network_env(),
-                offline=False,
+                offline=self.inputs.offline,
                 build=compile_sources,
+                environment=environment,
+                code=not environment,
             )
-        return {
-            "wheel_sha256": house.agent_sha256,
-            "wheels": dict(house.sha256),
-            "compiled": [dataclasses.asdict(c) for c in house.compiled],
+
+    def containers(self) -> None:
+        """The preloaded containers, each in docker's store with those before it."""
+
+    def describe(self) -> dict[str, Any]:
+        """Complete what is known of the content; its layer and lists go to `self.content`."""
+        base_plan, agent = self.plan.stage("base"), self.plan.stage("agent")
+        content = content_of(self.plan, self.inputs)
+        installed = {n: h for p in agent.parts for n, h in self.facts(p).get("wheels", {}).items()}
+        content["agent"] |= {
+            "wheel_sha256": installed[AGENT],
+            "wheels": dict(sorted(installed.items())),
+            "compiled": self.facts(agent.part(ENVIRONMENT))["compiled"],
         }
+        described = self.worker.call(
+            "describe",
+            system=[self.path(p) for p in (base_plan, *agent.parts)],
+            containers=[self.path(p) for p in (base_plan, *self.plan.containers)],
+            content=content,
+            draft=str(self.content),
+            owner=self.owner,
+            epoch=self.inputs.epoch,
+        )
+        return described
 
     def disk(self) -> Path:
-        """Assemble the raw disk in scratch."""
-        plan = self.plan.stage("disk")
-        raw = self.scratch / "disk.raw"
-        with _stage(self.emit, plan):
-            self.worker.call(
-                "make_disk",
-                deadline=self.until("disk"),
-                limit_of="disk",
-                tree=str(self.entry("agent") / "tree"),
-                raw=str(raw),
-                spec={
-                    "size": plan.inputs["size"],
-                    "label": plan.inputs["label"],
-                    "arch": self.inputs.arch,
-                    "epoch": plan.inputs["epoch"],
-                    # Not the stage's id: the same tree gives the same disk.
-                    "seed": self.plan.stage("agent").id,
-                },
+        """Assemble the raw disk in scratch: the trunk, and what this agent adds to it."""
+        plan, agent = self.plan.stage("disk"), self.plan.stage("agent")
+        trunk = plan.part("trunk")
+        first = [self.plan.stage("base"), *self.plan.containers, agent.part(ENVIRONMENT)]
+        spec = {
+            "size": trunk.inputs["size"],
+            "label": trunk.inputs["label"],
+            "arch": self.inputs.arch,
+            "epoch": trunk.inputs["epoch"],
+            # The same for all agents on this trunk.
+            "seed": trunk.id,
+        }
+
+        def make(draft: Path) -> dict[str, Any]:
+            self.call(
+                "disk",
+                "make_trunk",
+                below=[self.path(p) for p in first],
+                raw=str(draft / _RAW),
+                spec=spec,
                 scratch_dir=str(self.scratch),
                 owner=self.owner,
+            )
+            return {}
+
+        raw = self.scratch / "disk.raw"
+        with _stage(self.emit, plan):
+            self.obtain(trunk, Kind.TRUNK, make)
+            with _step(self.emit, "disk", "trunk", "copy"):
+                run(
+                    sparse_copy_argv(self.objects[trunk.id].path / _RAW, raw),
+                    what="cannot copy the disk",
+                    timeout=self.seconds("disk"),
+                )
+            added = [self.path(p) for p in agent.parts if p.name != ENVIRONMENT]
+            self.call(
+                "disk",
+                "add_layers",
+                layers=[*added, str(self.content)],
+                raw=str(raw),
+                spec=spec,
+                scratch_dir=str(self.scratch),
             )
         return raw
 
@@ -263,23 +433,103 @@ class StageRun:
         with _stage(self.emit, self.plan.stage("formats")):
             for fmt in wanted:
                 image = whole / f"{self.plan.name}.{fmt}"
+                if fmt is Format.QCOW2:
+                    self.qcow2(raw, image)
+                    images.append(image)
+                    continue
                 with _step(self.emit, "formats", "convert", str(fmt)):
                     # The raw disk itself, last, when a rename can bring it there.
                     if fmt is not Format.RAW or not _renamed(raw, image):
-                        formats.convert(
-                            raw,
-                            image,
-                            fmt,
-                            profile.compression,
-                            threads=os.cpu_count() or 1,
-                            seed=self.plan.stage("disk").id,
-                            epoch=self.inputs.epoch,
-                            timeout=self.seconds("formats"),
-                        )
-                if self.inputs.holds_secrets:
-                    image.chmod(0o600)
+                        self.convert(raw, image, fmt)
                 images.append(image)
+            if self.inputs.holds_secrets:
+                for image in images:
+                    image.chmod(0o600)
         return images
+
+    def qcow2(self, raw: Path, image: Path) -> None:
+        """The qcow2 of the trunk, with the clusters that this agent's disk has of its own."""
+        trunk = self.plan.stage("disk").part("trunk")
+        plan = self.plan.stage("formats").part("qcow2")
+
+        def make(draft: Path) -> dict[str, Any]:
+            with _step(self.emit, "formats", "convert", "trunk"):
+                self.convert(self.objects[trunk.id].path / _RAW, draft / _QCOW2, Format.QCOW2)
+            return {}
+
+        self.obtain(plan, Kind.QCOW2, make)
+        with _step(self.emit, "formats", "convert", "qcow2"):
+            qcow2patch.patch(
+                self.objects[plan.id].path / _QCOW2,
+                self.objects[trunk.id].path / _RAW,
+                raw,
+                image,
+                self.inputs.profile.compression,
+                threads=os.cpu_count() or 1,
+                work=self.scratch,
+                timeout=self.seconds("formats"),
+            )
+
+    def convert(self, raw: Path, image: Path, fmt: Format) -> None:
+        """Convert a whole disk."""
+        formats.convert(
+            raw,
+            image,
+            fmt,
+            self.inputs.profile.compression,
+            threads=os.cpu_count() or 1,
+            seed=self.plan.stage("disk").id,
+            epoch=self.inputs.epoch,
+            timeout=self.seconds("formats"),
+        )
+
+    # The finished artifact.
+
+    def restore(self, whole: Path) -> dict[str, Any] | None:
+        """Bring the images of an earlier build of the same back; its manifest, None without one."""
+        plan = self.plan.stage("formats")
+        if self.inputs.dev:
+            return None  # its keys are its own: no second build is the same
+        started = time.monotonic()
+        found = self.find(plan, Kind.FORMATS)
+        if found is None:
+            return None
+        self.emit(StageStarted(plan.name, plan.id))
+        for name in found.payload:
+            run(sparse_copy_argv(found.path / name, whole / name), what="cannot copy the image")
+        document: dict[str, Any] = json.loads((whole / artifact.MANIFEST).read_text())
+        self.emit(StageFinished(plan.name, round(time.monotonic() - started, 2), reused=True))
+        return document
+
+    def keep(self, whole: Path) -> None:
+        """Put a copy of the finished artifact into the store."""
+        plan = self.plan.stage("formats")
+        if self.inputs.dev:
+            return
+        draft = self.scratch / "formats-draft"
+        draft.mkdir(mode=0o700)
+        with _step(self.emit, "formats", "store", "copy"):
+            for path in sorted(whole.iterdir()):
+                run(sparse_copy_argv(path, draft / path.name), what="cannot copy the image")
+            self.put(plan, Kind.FORMATS, draft, {})
+
+    def require_network(self, stage: str) -> None:
+        """Stop where a stage would have to be made that needs more than is here."""
+        if self.inputs.offline:
+            raise PreflightError(
+                f"the stage {stage} is not in the store, and making it needs the network",
+                where=f"stage {stage} {self.plan.stage(stage).id[:16]}",
+                hint="run the same command once without --offline",
+            )
+
+
+def described_inputs(plan: StagePlan) -> dict[str, Any]:
+    """What the store keeps of a plan, to say later why another one is not there."""
+    return {
+        **plan.inputs,
+        **({"elements": {e["name"]: e["sha256"] for e in plan.elements}} if plan.elements else {}),
+        **({"environment": dict(plan.environment)} if plan.environment else {}),
+    }
 
 
 def _renamed(source: Path, target: Path) -> bool:

@@ -70,7 +70,7 @@ class _Pip:
 
     def __init__(self, root: Path, wheelhouse: Path, epoch: int, deadline: float | None) -> None:
         tools = next((wheelhouse / "tools").glob("pip-*.whl")).name
-        self._argv = [
+        self._argv: list[str | Path] = [
             "chroot", root, f"{VENV}/bin/python", f"/{_WHEELS}/tools/{tools}/pip",
             "--isolated", "--disable-pip-version-check", "--no-cache-dir",
         ]  # fmt: skip

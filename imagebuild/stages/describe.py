@@ -16,8 +16,8 @@ from imagebuild.inventory import Entry
 from imagebuild.layers import Layer
 from imagebuild.stages.collect import collect
 from imagebuild.stages.stack import Stack
-from imagebuild.store.objects import TREE
 from imagebuild.stages.trees import package_lists
+from imagebuild.store.objects import TREE
 
 #: Where an image says what it is; the base tree has the directory.
 CONTENT = "/etc/imagebuild/content.json"

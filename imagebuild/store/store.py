@@ -326,7 +326,9 @@ class Stores:
         return tuple(dict.fromkeys((self.main, self.own)))
 
 
-def open_stores(cache: Path, store: Path | None = None, limit: int | None = DEFAULT_LIMIT) -> Stores:
+def open_stores(
+    cache: Path, store: Path | None = None, limit: int | None = DEFAULT_LIMIT
+) -> Stores:
     """The stores of a user whose cache is `cache`. With a shared `store`, objects with secrets
     go to the one in the cache.
     """
