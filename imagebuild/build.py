@@ -51,8 +51,8 @@ def build(
     """Run a plan and place the artifact.
 
     An artifact of the same build that is in place, whole, is left as it is. `stores` keep
-    what stages make (default: one in the cache). `log` is the build's log so far: a copy goes into the artifact. When another build is
-    writing one of the outputs, this one waits for it with `wait`, else TemporaryError.
+    what stages make (default: one in the cache). `log` is the build's log so far: a copy goes
+    into the artifact. When another build is writing one of the outputs, this one waits for it with `wait`, else TemporaryError.
     Raises what the stages raise, and PreflightError when a disk is full; nothing is left
     at the outputs' places then.
     """
@@ -66,10 +66,8 @@ def build(
     for target in paths.places:
         artifact.check_writable(target.parent)
     stores = stores or open_stores(paths.cache)
-    watch = SpaceWatch(
-        [paths.cache, paths.artifact.parent, *(p.parent for p in paths.places)],
-        _users(paths, stores),
-    )
+    places = [paths.cache, paths.artifact.parent, *(p.parent for p in paths.places)]
+    watch = SpaceWatch(places, _users(paths, stores))
     with ExitStack() as claims, watch:
         sweep(paths.artifact.parent, "trove-guest-*")
         try:

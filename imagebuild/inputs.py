@@ -102,9 +102,10 @@ class Inputs:
     """A profile with nothing left to look up.
 
     `tools` maps the programs whose version shapes the result to their versions.
-    `unresolved` names what `--offline` left open; plans made from such inputs are
-    provisional. `asked_elements` are those named for each run of DIB, "base", "environment"
-    and, if there is one, "late"; `elements` what they are with all they depend on. `epoch` is the time that files of the image may carry (seconds since 1970).
+    `asked_elements` are those named for each run of DIB, "base", "environment" and, if there
+    is one, "late"; `elements` what they are with all they depend on. `unresolved` names what
+    `--offline` left open; plans made from such inputs are provisional. `epoch` is the time
+    that files of the image may carry (seconds since 1970).
     """
 
     profile: Profile

@@ -368,7 +368,7 @@ class StageRun:
             "wheels": dict(sorted(installed.items())),
             "compiled": self.facts(agent.part(ENVIRONMENT))["compiled"],
         }
-        described = self.worker.call(
+        return self.worker.call(
             "describe",
             system=[self.path(p) for p in (base_plan, *agent.parts)],
             containers=[self.path(p) for p in (base_plan, *self.plan.containers)],
@@ -377,7 +377,6 @@ class StageRun:
             owner=self.owner,
             epoch=self.inputs.epoch,
         )
-        return described
 
     def disk(self) -> Path:
         """Assemble the raw disk in scratch: the trunk, and what this agent adds to it."""

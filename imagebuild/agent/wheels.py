@@ -97,9 +97,9 @@ def collect(
     """Fill `dest` (empty or not there yet) for an agent and a guest's `uname -m`.
 
     Only what is asked for: the `environment`, what the lock has beside the agent, and the
-    agent's own `code`. `cache` is `resolve_agent`'s workdir; with `offline` only it is used. Raises BuildError
-    when something is not what the lock or the plan says, PreflightError when offline and
-    files are missing, TemporaryError when the index is away.
+    agent's own `code`. `cache` is `resolve_agent`'s workdir; with `offline` only it is used.
+    Raises BuildError when something is not what the lock or the plan says, PreflightError
+    when offline and files are missing, TemporaryError when the index is away.
     """
     if not agent.resolved:
         raise PreflightError(

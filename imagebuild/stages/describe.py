@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from imagebuild import components, inventory, layers
-from imagebuild.inventory import Entry
 from imagebuild.layers import Layer
 from imagebuild.stages.collect import collect
 from imagebuild.stages.stack import Stack
@@ -55,10 +54,5 @@ def _write_content(content: Mapping[str, Any], tree: Path, epoch: int) -> Layer:
     path.parent.mkdir(parents=True)
     path.write_text(render_content(content))
     inventory.clamp_times(tree, epoch)
-    return Layer(tuple(_of(tree, CONTENT, epoch)))
-
-
-def _of(tree: Path, path: str, epoch: int) -> list[Entry]:
     found = {e.path: e for e in inventory.walk(tree)}
-    place = path.rpartition("/")[0]
-    return [found[place], found[path]]
+    return Layer((found[CONTENT.rpartition("/")[0]], found[CONTENT]))
