@@ -52,9 +52,9 @@ def build(
 
     An artifact of the same build that is in place, whole, is left as it is. `stores` keep
     what stages make (default: one in the cache). `log` is the build's log so far: a copy goes
-    into the artifact. When another build is writing one of the outputs, this one waits for it with `wait`, else TemporaryError.
-    Raises what the stages raise, and PreflightError when a disk is full; nothing is left
-    at the outputs' places then.
+    into the artifact. When another build is writing one of the outputs, this one waits for
+    it with `wait`, else TemporaryError. Raises what the stages raise, and PreflightError when
+    a disk is full; nothing is left at the outputs' places then.
     """
     if plan.provisional:
         raise PreflightError(

@@ -102,8 +102,8 @@ def take(tree: Path, layer: Layer, directory: Path, below: Iterable[Entry]) -> N
     """
     known = {e.path: e for e in (*below, *layer.entries)}
     present = {e.path for e in layer.entries}
-    made: list[str] = []
-    directory.mkdir()
+    made = ["/"]
+    _make_like(tree, directory)
     for entry in layer.entries:
         _make_parents(tree, directory, entry.path, made)
         if entry.kind == "dir":

@@ -13,12 +13,23 @@ from pathlib import Path
 from typing import Any
 
 from imagebuild import dib
-from imagebuild.config.words import AgentMode
+from imagebuild.config.words import AgentMode, Format
 from imagebuild.digest import of_value
 from imagebuild.inputs import Inputs
+from imagebuild.store.objects import Kind
 
 SCHEMA_VERSION = 1
 STAGES = ("base", "agent", "containers", "disk", "formats")
+#: Inputs that name other stages and parts.
+_LINKS = ("parent", "base", "layers", "stages")
+#: The kinds of the parts by name; any other is a container, which has the image's name.
+_KINDS = {
+    "environment": Kind.ENVIRONMENT,
+    "code": Kind.AGENT,
+    "elements": Kind.ELEMENTS,
+    "trunk": Kind.TRUNK,
+    "qcow2": Kind.QCOW2,
+}
 #: The part of the agent's stage that a new agent of the same series leaves as it is.
 ENVIRONMENT = "environment"
 #: With which a dev image fetches the agent's code.
@@ -40,6 +51,18 @@ class StagePlan:
     environment: Mapping[str, str]
     argv: tuple[str, ...]
     parts: tuple[StagePlan, ...] = ()
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """What goes in that is not another stage's or part's id: what the store keeps, to say
+        later why an object with another id is not there.
+        """
+        inputs = {k: v for k, v in self.inputs.items() if k not in _LINKS}
+        if self.elements:
+            inputs["elements"] = {e["name"]: e["sha256"] for e in self.elements}
+        if self.environment:
+            inputs["environment"] = dict(self.environment)
+        return inputs
 
     def part(self, name: str) -> StagePlan:
         """The part of that name. KeyError: this stage has none."""
@@ -85,6 +108,19 @@ class Plan:
         """The stage of that name. KeyError: this image has none (containers)."""
         found = {s.name: s for s in self.stages}
         return found[name]
+
+    @property
+    def objects(self) -> tuple[tuple[str, Kind, StagePlan], ...]:
+        """What the store keeps of the stages: stage, kind and plan of each, in the order in
+        which they are made. The last one is the finished artifact.
+        """
+        found = []
+        for stage in self.stages:
+            if stage.name == "base":
+                found.append((stage.name, Kind.BASE, stage))
+            for part in stage.parts:
+                found.append((stage.name, _KINDS.get(part.name, Kind.CONTAINER), part))
+        return (*found, ("formats", Kind.FORMATS, self.stage("formats")))
 
     @property
     def containers(self) -> tuple[StagePlan, ...]:
@@ -372,7 +408,7 @@ def _formats(inputs: Inputs, disk: StagePlan) -> StagePlan:
             "compression": compression,
             "tools": _tools(inputs, "qemu-img"),
         },
-        (trunk,),
+        (trunk,) if Format.QCOW2 in inputs.profile.formats else (),
     )
 
 

@@ -189,7 +189,7 @@ class StageRun:
             held.key,
             draft,
             image=self.plan.link,
-            inputs=described_inputs(plan),
+            inputs=plan.own,
             facts=facts,
         )
         held.share()
@@ -520,15 +520,6 @@ class StageRun:
                 where=f"stage {stage} {self.plan.stage(stage).id[:16]}",
                 hint="run the same command once without --offline",
             )
-
-
-def described_inputs(plan: StagePlan) -> dict[str, Any]:
-    """What the store keeps of a plan, to say later why another one is not there."""
-    return {
-        **plan.inputs,
-        **({"elements": {e["name"]: e["sha256"] for e in plan.elements}} if plan.elements else {}),
-        **({"environment": dict(plan.environment)} if plan.environment else {}),
-    }
 
 
 def _renamed(source: Path, target: Path) -> bool:
