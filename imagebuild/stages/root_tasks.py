@@ -15,6 +15,7 @@ from imagebuild.events import Emit
 from imagebuild.host import scratch, trial
 from imagebuild.host.namespace import remove_tree
 from imagebuild.stages import trees, wheelbuild
+from imagebuild.store import sealing
 
 
 def sweep(*, emit: Emit, root: str) -> dict[str, Any]:  # noqa: ARG001
@@ -90,6 +91,30 @@ def remove(*, emit: Emit, paths: Sequence[str]) -> dict[str, Any]:  # noqa: ARG0
     return {}
 
 
+def seal_object(
+    *,
+    emit: Emit,  # noqa: ARG001
+    draft: str,
+    store: str,
+    document: Mapping[str, Any],
+    owner: Sequence[int],
+    mode: int,
+) -> dict[str, Any]:
+    """Put a finished directory into the store (see sealing.seal)."""
+    return sealing.seal(Path(draft), Path(store), document, (owner[0], owner[1]), mode)
+
+
+def check_object(*, emit: Emit, path: str, deep: bool) -> dict[str, Any]:  # noqa: ARG001
+    """What is damaged in an object of the store (see sealing.check)."""
+    return {"damage": sealing.check(Path(path), deep=deep)}
+
+
+def discard_objects(*, emit: Emit, paths: Sequence[str]) -> dict[str, Any]:  # noqa: ARG001
+    """Remove objects from the store (see sealing.discard)."""
+    sealing.discard([Path(p) for p in paths])
+    return {}
+
+
 def try_host(*, emit: Emit, directory: str) -> dict[str, Any]:  # noqa: ARG001
     """What root can do in `directory`, and with overlayfs: "" each, or why not (see trial)."""
     return {"files": trial.try_files(Path(directory)), "overlay": trial.try_overlay()}
@@ -101,5 +126,8 @@ TASKS: dict[str, Callable[..., dict[str, Any]]] = {
     "build_wheels": build_wheels,
     "make_disk": make_disk,
     "remove": remove,
+    "seal_object": seal_object,
+    "check_object": check_object,
+    "discard_objects": discard_objects,
     "try_host": try_host,
 }

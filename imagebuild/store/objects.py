@@ -24,7 +24,7 @@ SEAL = "seal.json"
 TREE = "tree"
 INVENTORY = "tree.jsonl.gz"
 
-_FIELDS = {
+_FIELDS: dict[str, type | tuple[type, ...]] = {
     "schema_version": int, "kind": str, "id": str, "image": str, "inputs": dict, "facts": dict,
     "payload": dict, "size": int, "created": (int, float), "sha256": str,
 }  # fmt: skip
@@ -108,7 +108,7 @@ def read_document(directory: Path) -> dict[str, Any]:
     except (OSError, ValueError) as exc:
         raise ValueError(f"{DOCUMENT} cannot be read: {exc}") from exc
     if not isinstance(document, dict):
-        raise ValueError(f"{DOCUMENT} does not describe an object")  # noqa: TRY004 - of data
+        raise ValueError(f"{DOCUMENT} does not describe an object")
     for name, kind in _FIELDS.items():
         if not isinstance(document.get(name), kind):
             raise ValueError(f"{DOCUMENT} lacks {name}")
