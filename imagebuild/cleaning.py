@@ -10,34 +10,39 @@ from imagebuild.errors import TemporaryError
 from imagebuild.events import Event
 from imagebuild.host import scratch
 from imagebuild.host.worker import Worker
+from imagebuild.store.pruning import prune
+from imagebuild.store.store import Store
 
-#: What lies in the cache beside scratch and trees, and is made anew when it is wanted.
+#: What lies in the cache beside scratch and the store, and is made anew when it is wanted.
 _DOWNLOADS = ("sources", "dib", "logs")
 
 
 def find(cache: Path, *, everything: bool) -> list[Path]:
-    """Scratch that no build owns; with `everything` also trees that no build uses, and,
-    when no build is running, downloads and logs.
+    """Scratch that no build owns, and trees that an earlier version kept; with `everything`
+    also what no build uses of the cache's own store, and, when no build is running, downloads
+    and logs.
     """
     found = scratch.abandoned(cache / "scratch")
-    if not everything:
-        return found
     trees = sorted((cache / "trees").glob("*"))
     found += [t for t in trees if not scratch.is_held(_lock(cache, t))]
-    if all(p in found for p in scratch.directories(cache / "scratch")):
+    limit = 0 if everything else None
+    pruned = prune(Store(cache / "store"), None, limit=limit)
+    found += [*(o.path for o in pruned.objects), *pruned.leftovers]
+    if everything and all(p in found for p in scratch.directories(cache / "scratch")):
         found += [cache / name for name in _DOWNLOADS if (cache / name).exists()]
     return found
 
 
-def remove(cache: Path, found: Sequence[Path]) -> list[Path]:
+def remove(cache: Path, found: Sequence[Path], *, everything: bool) -> list[Path]:
     """Remove what `find` found, as root; what a build took meanwhile stays.
 
     Returns what is gone. Raises PreflightError when root rights cannot be had.
     """
+    store = cache / "store"
     with ExitStack() as held, Worker(_ignore) as worker:
         paths = []
         for path in found:
-            if path.parent == cache / "scratch":
+            if path.parent in (cache / "scratch", store, store / "drafts"):
                 continue  # swept below, under its own lock
             if path.parent == cache / "trees":
                 try:
@@ -46,12 +51,14 @@ def remove(cache: Path, found: Sequence[Path]) -> list[Path]:
                     continue
             paths.append(path)
         swept = worker.call("sweep", root=str(cache / "scratch"))["removed"]
+        pruned = prune(Store(store), worker.call, limit=0 if everything else None)
         worker.call("remove", paths=[str(p) for p in paths])
-    return [*map(Path, swept), *paths]
+    stored = [*(o.path for o in pruned.objects), *pruned.leftovers]
+    return [*map(Path, swept), *stored, *paths]
 
 
 def _lock(cache: Path, tree: Path) -> Path:
-    """The lock file that a build holds while it uses a tree (see build.py)."""
+    """The lock file that an earlier version's build holds while it uses a tree."""
     return cache / "locks" / f"{tree.name}.lock"
 
 

@@ -10,22 +10,32 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import hashlib
+import itertools
 import json
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from imagebuild.digest import canonical, of_file, of_secret
+from imagebuild.digest import canonical, of_secret
 from imagebuild.errors import ConfigError
+
+_A = TypeVar("_A")
+_B = TypeVar("_B")
 
 #: Name of the file in an artifact.
 FILE_NAME = "rootfs.jsonl.gz"
 
 #: No password is longer, in bytes.
 _SMALL = 1 << 16
+
+#: So many files are one piece of work for a thread, so many bytes one read.
+_BATCH = 512
+_PIECE = 1 << 20
 
 _KINDS = {
     stat.S_IFREG: "file", stat.S_IFDIR: "dir", stat.S_IFLNK: "link", stat.S_IFCHR: "char",
@@ -58,7 +68,7 @@ class Entry:
 
     def to_json(self) -> dict[str, Any]:
         """The entry as it is stored: empty fields left out."""
-        return {k: v for k, v in dataclasses.asdict(self).items() if v not in ("", {})}
+        return {k: v for k, v in vars(self).items() if v not in ("", {})}
 
 
 @dataclass(frozen=True)
@@ -79,38 +89,61 @@ def walk(tree: Path) -> Iterator[Entry]:
     name. Links are not followed.
     """
     seen: dict[tuple[int, int], str] = {}
-    for path in _paths(os.fsencode(tree)):
-        yield _entry(tree, path, seen)
+    top = os.fsencode(tree)
+    for batch in _ahead(lambda paths: [_entry(top, p) for p in paths], _batches(_paths(top))):
+        for entry, inode in batch:
+            first = seen.setdefault(inode, entry.path) if inode else entry.path
+            yield entry if first == entry.path else dataclasses.replace(entry, same_as=first)
+
+
+def _batches(paths: Iterator[bytes]) -> Iterator[list[bytes]]:
+    while batch := list(itertools.islice(paths, _BATCH)):
+        yield batch
+
+
+def _ahead(function: Callable[[_A], _B], items: Iterable[_A]) -> Iterator[_B]:
+    """`map` by threads, a few items ahead of the reader. What takes the time, reading and
+    hashing, lets other threads run meanwhile.
+    """
+    threads = os.cpu_count() or 1
+    running: deque[Future[_B]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for item in items:
+            running.append(pool.submit(function, item))
+            if len(running) > 2 * threads:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
 
 
 def _paths(top: bytes) -> Iterator[bytes]:
     """Paths relative to `top` (b"" is itself), each directory before what is in it."""
-    pending = [b""]
+    pending = [(b"", True)]
     while pending:
-        relative = pending.pop()
+        relative, is_directory = pending.pop()
         yield relative
-        full = top + relative
-        if stat.S_ISDIR(os.lstat(full).st_mode):
-            with os.scandir(full) as names:
-                pending += sorted((relative + b"/" + n.name for n in names), reverse=True)
+        if is_directory:
+            with os.scandir(top + relative) as names:
+                pending += sorted(
+                    ((relative + b"/" + n.name, n.is_dir(follow_symlinks=False)) for n in names),
+                    reverse=True,
+                )
 
 
-def _entry(tree: Path, relative: bytes, seen: dict[tuple[int, int], str]) -> Entry:
-    full = os.fsencode(tree) + relative
+def _entry(top: bytes, relative: bytes) -> tuple[Entry, tuple[int, int] | None]:
+    """The entry of a path, and its inode when it has more names."""
+    full = top + relative
     info = os.lstat(full)
-    path = os.fsdecode(relative) or "/"
     kind = _KINDS[stat.S_IFMT(info.st_mode)]
-    data = same_as = ""
+    data = ""
     if kind == "file":
-        if info.st_nlink > 1:
-            same_as = seen.setdefault((info.st_dev, info.st_ino), path)
-        data = _content_digest(Path(os.fsdecode(full)), info)
+        data = _content_digest(full, info)
     elif kind == "link":
         data = os.fsdecode(os.readlink(full))  # noqa: PTH115 - bytes
     elif kind in ("char", "block"):
         data = f"{os.major(info.st_rdev)}:{os.minor(info.st_rdev)}"
-    return Entry(
-        path=path,
+    entry = Entry(
+        path=os.fsdecode(relative) or "/",
         kind=kind,
         mode=stat.S_IMODE(info.st_mode),
         uid=info.st_uid,
@@ -118,16 +151,26 @@ def _entry(tree: Path, relative: bytes, seen: dict[tuple[int, int], str]) -> Ent
         size=info.st_size if kind == "file" else 0,
         mtime=int(info.st_mtime),
         data=data,
-        same_as="" if same_as == path else same_as,
         xattrs=_xattrs(full),
     )
+    is_linked = kind == "file" and info.st_nlink > 1
+    return entry, (info.st_dev, info.st_ino) if is_linked else None
 
 
-def _content_digest(path: Path, info: os.stat_result) -> str:
-    # It may be a password: who has the inventory alone shall not try words quickly.
-    if info.st_mode & 0o077 == 0 and 0 < info.st_size <= _SMALL:
-        return f"scrypt:{of_secret(path.read_bytes(), b'imagebuild inventory', 32)}"
-    return of_file(path)
+def _content_digest(full: bytes, info: os.stat_result) -> str:
+    descriptor = os.open(full, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        data = os.read(descriptor, _PIECE)
+        # It may be a password: who has the inventory alone shall not try words quickly.
+        if info.st_mode & 0o077 == 0 and 0 < info.st_size <= _SMALL:
+            return f"scrypt:{of_secret(data, b'imagebuild inventory', 32)}"
+        digest = hashlib.sha256(data)
+        while len(data) == _PIECE:  # a file has no short reads but at its end
+            data = os.read(descriptor, _PIECE)
+            digest.update(data)
+        return digest.hexdigest()
+    finally:
+        os.close(descriptor)
 
 
 def _xattrs(full: bytes) -> dict[str, str]:
@@ -145,16 +188,16 @@ def write(entries: Iterable[Entry], path: Path) -> Summary:
     count = total = 0
     with path.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as file:
         for entry in entries:
-            text = line(entry)
-            digest.update(text)
-            file.write(text)
+            written = line(entry)
+            digest.update(written)
+            file.write(written)
             count += 1
             total += entry.size if not entry.same_as else 0
     return Summary(digest.hexdigest(), count, total)
 
 
 def line(entry: Entry) -> bytes:
-    """An entry as it is stored."""
+    """An entry as a line of the file. The digest of a Summary is the sha256 of all lines."""
     try:
         return canonical(entry.to_json()) + b"\n"
     except UnicodeEncodeError:  # a name that is no UTF-8

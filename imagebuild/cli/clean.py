@@ -13,7 +13,7 @@ from imagebuild.cli.terminal import terminal
 @click.command()
 @click.option(
     "--all", "everything", is_flag=True, envvar="IMAGEBUILD_ALL", show_envvar=True,
-    help="Remove trees, downloads and logs, too; what a build is using stays.",
+    help="Remove the store, downloads and logs, too; what a build is using stays.",
 )  # fmt: skip
 @click.option(
     "--dry-run", is_flag=True, envvar="IMAGEBUILD_DRY_RUN", show_envvar=True,
@@ -30,7 +30,7 @@ def clean(everything: bool, dry_run: bool, cache_dir: Path, as_json: bool) -> No
 
     found = cleaning.find(cache_dir, everything=everything)
     if found and not dry_run:
-        found = cleaning.remove(cache_dir, found)
+        found = cleaning.remove(cache_dir, found, everything=everything)
     if as_json:
         document = {"schema_version": 1, "dry_run": dry_run, "removed": [str(p) for p in found]}
         terminal.json(document)

@@ -20,6 +20,7 @@ from imagebuild.errors import ExitCode, ImagebuildError, Interrupted, UsageError
 #: that `--help` and shell completion stay fast.
 VERBS: dict[str, tuple[str, str]] = {
     "build": ("imagebuild.cli.build", "Build a guest image."),
+    "cache": ("imagebuild.cli.cache", "List, prune and check what earlier builds left to reuse."),
     "clean": ("imagebuild.cli.clean", "Remove what killed builds left, or the whole cache."),
     "diff": ("imagebuild.cli.diff", "Say what differs between two artifacts."),
     "doctor": ("imagebuild.cli.doctor", "Say whether this host is ready, and what mends it."),

@@ -204,20 +204,23 @@ def _cache_path(
     parameter: click.Parameter,  # noqa: ARG001
     value: Path | None,
 ) -> Path:
-    import re
-
     import platformdirs
+
+    return _dib_path(value or platformdirs.user_cache_path("imagebuild"), "--cache-dir", "cache")
+
+
+def _dib_path(path: Path, option: str, what: str) -> Path:
+    import re
 
     from imagebuild.errors import UsageError
 
-    path = value or platformdirs.user_cache_path("imagebuild")
-    path = absolute(path, "--cache-dir")
+    path = absolute(path, option)
     # diskimage-builder takes its paths apart at blanks and colons.
     if re.search(r"[^\w./@+,=~-]", str(path)):
         raise UsageError(
-            "the cache directory's path has a character that diskimage-builder cannot cope with",
+            f"the {what} directory's path has a character that diskimage-builder cannot cope with",
             where=str(path),
-            hint="choose a path of letters, digits and ./@+,=~-_ with --cache-dir",
+            hint=f"choose a path of letters, digits and ./@+,=~-_ with {option}",
         )
     return path
 
@@ -227,6 +230,44 @@ cache_option = click.option(
     "--cache-dir", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
     envvar="IMAGEBUILD_CACHE_DIR", show_envvar=True, callback=_cache_path,
     help="Trees, downloads and scratch space. [default: ~/.cache/imagebuild]",
+)  # fmt: skip
+
+
+def _store_path(
+    context: click.Context,  # noqa: ARG001 - click's call
+    parameter: click.Parameter,  # noqa: ARG001
+    value: Path | None,
+) -> Path | None:
+    return value and _dib_path(value, "--store", "store")
+
+
+def store_size(
+    context: click.Context,  # noqa: ARG001 - click's call
+    parameter: click.Parameter,
+    value: str,
+) -> int | None:
+    """Callback of an option that is a size of the store: bytes, None for no limit."""
+    from imagebuild.config.values import parse_size
+
+    try:
+        return None if value == "none" else parse_size(value)
+    except ValueError as exc:
+        raise click.BadParameter(str(exc), param=parameter) from exc
+
+
+#: --store; the parameter `store` is an absolute path, or None for the one in the cache.
+store_option = click.option(
+    "--store", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+    envvar="IMAGEBUILD_STORE", show_envvar=True, callback=_store_path,
+    help="What stages made, for the next build; a directory of root:GROUP 2770 is shared by the "
+    "group. [default: CACHE_DIR/store]",
+)  # fmt: skip
+
+#: --store-size; the parameter `store_size` is in bytes, None for no limit.
+store_size_option = click.option(
+    "--store-size", metavar="SIZE", default="40G", show_default=True, callback=store_size,
+    envvar="IMAGEBUILD_STORE_SIZE", show_envvar=True,
+    help="Beyond this, what was unused longest is removed from the store; none is no limit.",
 )  # fmt: skip
 
 #: --images-dir; the parameter is `images_dir`, as given.

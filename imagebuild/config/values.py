@@ -97,6 +97,17 @@ def parse_duration(value: object) -> int:
     return total
 
 
+def parse_age(value: str) -> int:
+    """Seconds of `14d`, or of a duration."""
+    days = re.fullmatch(r"([0-9]{1,5})d", value, re.ASCII)
+    if days:
+        return int(days[1]) * 86400
+    try:
+        return parse_duration(value)
+    except ValueError as exc:
+        raise ValueError(f"{shown(value)} is not an age: write 14d, 12h or 30m") from exc
+
+
 def check_duration(value: object) -> str | None:
     """Canonical text of a duration (`90m` and `1h30m` are one); null or `none` is no limit."""
     if value is None or value == "none":

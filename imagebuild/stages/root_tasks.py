@@ -21,6 +21,7 @@ from imagebuild.layers import read as read_layer
 from imagebuild.stages import code, disk, trees, wheelbuild
 from imagebuild.stages import describe as describing
 from imagebuild.stages.stack import Stack
+from imagebuild.store import sealing
 from imagebuild.store.objects import TREE
 
 
@@ -173,6 +174,30 @@ def remove(*, emit: Emit, paths: Sequence[str]) -> dict[str, Any]:  # noqa: ARG0
     return {}
 
 
+def seal_object(
+    *,
+    emit: Emit,  # noqa: ARG001
+    draft: str,
+    store: str,
+    document: Mapping[str, Any],
+    owner: Sequence[int],
+    mode: int,
+) -> dict[str, Any]:
+    """Put a finished directory into the store (see sealing.seal)."""
+    return sealing.seal(Path(draft), Path(store), document, (owner[0], owner[1]), mode)
+
+
+def check_object(*, emit: Emit, path: str, deep: bool) -> dict[str, Any]:  # noqa: ARG001
+    """What is damaged in an object of the store (see sealing.check)."""
+    return {"damage": sealing.check(Path(path), deep=deep)}
+
+
+def discard_objects(*, emit: Emit, paths: Sequence[str]) -> dict[str, Any]:  # noqa: ARG001
+    """Remove objects from the store (see sealing.discard)."""
+    sealing.discard([Path(p) for p in paths])
+    return {}
+
+
 def try_host(*, emit: Emit, directory: str) -> dict[str, Any]:  # noqa: ARG001
     """What root can do in `directory`, and with overlayfs: "" each, or why not (see trial)."""
     return {"files": trial.try_files(Path(directory)), "overlay": trial.try_overlay()}
@@ -187,5 +212,8 @@ TASKS: dict[str, Callable[..., dict[str, Any]]] = {
     "make_trunk": make_trunk,
     "add_layers": add_layers,
     "remove": remove,
+    "seal_object": seal_object,
+    "check_object": check_object,
+    "discard_objects": discard_objects,
     "try_host": try_host,
 }

@@ -29,10 +29,10 @@ class Access:
 
     def give(self, path: Path | int, mode: int) -> None:
         """Set owner, group and mode of a path or descriptor."""
-        info = os.stat(path)
+        info = os.stat(path)  # noqa: PTH116 - a descriptor, too
         if (info.st_uid, info.st_gid) != (self.uid, self.gid):
             os.chown(path, self.uid, self.gid)
-        os.chmod(path, mode)  # noqa: PTH101 - a descriptor, too
+        os.chmod(path, mode)  # noqa: PTH101
 
 
 def acquire(

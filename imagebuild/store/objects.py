@@ -24,7 +24,7 @@ SEAL = "seal.json"
 TREE = "tree"
 INVENTORY = "tree.jsonl.gz"
 
-_FIELDS = {
+_FIELDS: dict[str, type | tuple[type, ...]] = {
     "schema_version": int, "kind": str, "id": str, "image": str, "inputs": dict, "facts": dict,
     "payload": dict, "size": int, "created": (int, float), "sha256": str,
 }  # fmt: skip

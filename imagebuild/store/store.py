@@ -4,7 +4,7 @@
         found = store.take(held, worker.call, emit)
         if found is None:
             …  # make the files in a directory of the build's scratch
-            found = store.seal(worker.call, key, draft, image=…, inputs=…, facts=…)
+            found = store.seal(held, worker.call, draft, image=…, inputs=…, facts=…)
         held.share()
         …  # use `found`; nobody removes it before the block ends
 
@@ -56,10 +56,15 @@ class Held:
             self._use = self._store._lock(self.key, "use", shared=True)
         self._close("_make")
 
-    def exclude(self) -> None:
-        """Wait until no other build uses the object: it is to be replaced."""
-        if self._use is None:
-            self._use = self._store._lock(self.key, "use", on_wait=self._on_wait)
+    @contextmanager
+    def exclude(self) -> Iterator[None]:
+        """Wait until no other build uses what is there: it is replaced in the block."""
+        self._close("_use")
+        descriptor = self._store._lock(self.key, "use", on_wait=self._on_wait)
+        try:
+            yield
+        finally:
+            os.close(descriptor)
 
     def release(self) -> None:
         """Let go of it; this was its last use."""
@@ -169,39 +174,40 @@ class Store:
                 self.touch(key)
             return found
         emit(Note(f"{key.name} in the store is damaged, it is made anew: {damage[0]}", True))
-        held.exclude()
-        call("discard_objects", paths=[str(path)])
+        with held.exclude():
+            call("discard_objects", paths=[str(path)])
         return None
 
     def seal(
         self,
+        held: Held,
         call: Call,
-        key: Key,
         draft: Path,
         *,
         image: str,
         inputs: Mapping[str, Any],
         facts: Mapping[str, Any] | None = None,
     ) -> Object:
-        """Turn the directory `draft` into the object of a key, which the caller holds.
+        """Turn the directory `draft` into the object whose name is held.
 
         `draft` holds the object's files, and at most one directory, `tree`; it is gone
         afterwards. On the store's filesystem it is renamed, else copied. A `tree.jsonl.gz`
         in it must be the inventory of `tree` (inventory.write); it is made where it is not.
         Raises BuildError.
         """
-        access = self.access
-        call(
-            "seal_object",
-            draft=str(draft),
-            store=str(self.root),
-            document={
-                "kind": str(key.kind), "id": key.id, "image": image,
-                "inputs": dict(inputs), "facts": dict(facts or {}),
-            },
-            owner=[access.uid, access.gid],
-            mode=access.mode,
-        )  # fmt: skip
+        key, access = held.key, self.access
+        with held.exclude():
+            call(
+                "seal_object",
+                draft=str(draft),
+                store=str(self.root),
+                document={
+                    "kind": str(key.kind), "id": key.id, "image": image,
+                    "inputs": dict(inputs), "facts": dict(facts or {}),
+                },
+                owner=[access.uid, access.gid],
+                mode=access.mode,
+            )  # fmt: skip
         found = self.look(key)
         assert found is not None  # noqa: S101 - it was sealed a moment ago, and is held
         self.touch(key)
