@@ -16,6 +16,7 @@ from pathlib import Path
 
 from imagebuild.errors import BuildError
 from imagebuild.host.run import base_env, need, run
+from imagebuild.stages import debugfs
 
 MIB = 1 << 20
 BLOCK = 4096
@@ -292,20 +293,15 @@ def _used_inodes(image: Path, offset: int) -> Iterator[int]:
 
 def _set_times(image: Path, offset: int, epoch: int, work: Path) -> None:
     """Set access and change time of every inode to the epoch (debugfs: 0.1 s for 14,000)."""
-    commands = work / "times.debugfs"
-    with commands.open("w") as script:
-        script.write(f"set_current_time @{epoch}\n")
-        for inode in _used_inodes(image, offset):
-            script.write(f"sif <{inode}> atime @{epoch}\nsif <{inode}> ctime @{epoch}\n")
-    done = run(
-        [need("debugfs", "e2fsprogs"), "-w", "-f", commands, f"{image}?offset={offset}"],
-        env=_env(work, epoch),
+    debugfs.change(
+        image,
+        offset,
+        (
+            f"sif <{inode}> {field} @{epoch}"
+            for inode in _used_inodes(image, offset)
+            for field in ("atime", "ctime")
+        ),
+        epoch=epoch,
+        work=work,
+        what="debugfs could not set the times in the root filesystem",
     )
-    # debugfs ends with status 0 whatever its commands did; stderr has its version alone.
-    complaints = done.stderr.decode(errors="replace").strip().splitlines()[1:]
-    if complaints:
-        raise BuildError(
-            "debugfs could not set the times in the root filesystem",
-            where=str(image),
-            detail="\n".join(complaints[-15:]),
-        )
