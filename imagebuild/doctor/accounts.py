@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from imagebuild.doctor.check import Check, Finding, Level, Need, Subject, ok
 from imagebuild.doctor.host import Host
 from imagebuild.errors import PreflightError
+from imagebuild.registry.credentials import credential_files
 
 
 def docker(host: Host, subject: Subject) -> Iterator[Finding]:  # noqa: ARG001
@@ -134,18 +135,6 @@ def registries(host: Host, subject: Subject) -> Iterator[Finding]:  # noqa: ARG0
         yield ok(
             f"registry logins: {names}" if names else "no registry logins: pulls are anonymous"
         )
-
-
-def credential_files(environ: Mapping[str, str]) -> list[Path]:
-    """Where docker and podman keep logins (docker login, containers-auth.json(5))."""
-    home = Path(environ.get("HOME") or Path.home())
-    config = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
-    files = [config / "containers/auth.json"]
-    if environ.get("XDG_RUNTIME_DIR"):
-        files.insert(0, Path(environ["XDG_RUNTIME_DIR"], "containers/auth.json"))
-    if environ.get("REGISTRY_AUTH_FILE"):
-        files.insert(0, Path(environ["REGISTRY_AUTH_FILE"]))
-    return [*files, Path(environ.get("DOCKER_CONFIG") or home / ".docker") / "config.json"]
 
 
 def _registry_file(host: Host, path: Path) -> tuple[list[Finding], list[str]]:

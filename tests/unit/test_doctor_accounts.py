@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from imagebuild.doctor.accounts import credential_files
 from imagebuild.doctor.check import Level, Need
 from imagebuild.doctor.examine import examine, remedy
 from imagebuild.doctor.host import Host
@@ -212,13 +211,3 @@ def test_helper_of_a_registry_that_is_missing(document: dict[str, object]) -> No
     assert finding.what == "docker-credential-vault is not installed"
     there = logins(document, ALL | {"docker-credential-vault"})
     assert found(there, "registries")[0].level is Level.OK
-
-
-def test_where_logins_are_kept() -> None:
-    environ = {"HOME": "/h", "XDG_RUNTIME_DIR": "/run/user/1", "REGISTRY_AUTH_FILE": "/a.json"}
-    assert [str(p) for p in credential_files(environ)] == [
-        "/a.json",
-        "/run/user/1/containers/auth.json",
-        "/h/.config/containers/auth.json",
-        "/h/.docker/config.json",
-    ]
