@@ -185,8 +185,8 @@ class StageRun:
         """Turn a directory into the object whose name `find` holds."""
         store, held = self.held[Key(kind, plan.id)]
         self.objects[plan.id] = store.seal(
+            held,
             self.worker.call,
-            held.key,
             draft,
             image=self.plan.link,
             inputs=plan.own,
