@@ -25,6 +25,7 @@ from imagebuild.inventory import Entry
 FILE_NAME = "layer.jsonl.gz"
 #: The kernel's own notes on an overlay's upper directory (overlayfs.rst): no content.
 _OVERLAY = "trusted.overlay."
+_OPAQUE, _REDIRECT = f"{_OVERLAY}opaque", f"{_OVERLAY}redirect"
 
 
 @dataclass(frozen=True)
@@ -74,24 +75,47 @@ def of_upper(upper: Path, below: Iterable[Entry]) -> Layer:
     """The layer that an overlay's upper directory stands for (overlayfs.rst, "whiteouts and
     opaque directories"); `below` is the inventory of what was under it.
 
-    Directories that were copied up and are as they were are left out.
+    Directories that were copied up and are as they were are left out. The kernel's notes on
+    where a file came from are removed from the files: they are of no use, and differ each time.
     """
     old = {e.path: e for e in below}
     entries, removed = [], []
-    for found in inventory.walk(upper):
+    opaque: set[str] = set()
+    everything = list(inventory.walk(upper))
+    for found in everything:
         entry = dataclasses.replace(
             found, xattrs={k: v for k, v in found.xattrs.items() if not k.startswith(_OVERLAY)}
         )
+        for note in found.xattrs.keys() - entry.xattrs.keys() - {_OPAQUE}:
+            if entry.same_as:
+                continue  # gone with the first name
+            os.removexattr(_inside(upper, entry.path), note, follow_symlinks=False)
         if entry.kind == "char" and entry.data == "0:0":
             removed.append(entry.path)
             continue
-        if f"{_OVERLAY}opaque" in found.xattrs and entry.path in old:
-            removed += [p for p in old if p.rpartition("/")[0] == entry.path]
+        if _OPAQUE in found.xattrs:
+            opaque.add(entry.path)
         if old.get(entry.path) != entry:
             if entry.path in old and old[entry.path].kind != entry.kind:
                 removed.append(entry.path)
             entries.append(entry)
+    if opaque:
+        present = {e.path for e in everything}
+        hidden = (p for p in old if not opaque.isdisjoint(_and_above(p)[1:]))
+        removed += [p for p in hidden if p not in present]
     return Layer(tuple(entries), tuple(_topmost(removed)))
+
+
+def has_moved(upper: Path) -> bool:
+    """Whether a directory below an upper directory was moved there from a layer below: it
+    then is no layer by itself.
+    """
+    for here, directories, _ in os.walk(upper):
+        for name in directories:
+            path = Path(here, name)
+            if not path.is_symlink() and _REDIRECT in os.listxattr(path):
+                return True
+    return False
 
 
 def take(tree: Path, layer: Layer, directory: Path, below: Iterable[Entry]) -> None:

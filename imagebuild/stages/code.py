@@ -12,13 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from imagebuild import inventory, layers
 from imagebuild.events import Emit, StepFinished, StepStarted
 from imagebuild.host.run import base_env, run
 from imagebuild.stages.collect import VENV
-from imagebuild.stages.overlay import overlay
+from imagebuild.stages.overlay import close, overlay
 from imagebuild.stages.stack import Stack
-from imagebuild.store.objects import TREE
+from imagebuild.stages.trees import keep_upper
 
 #: Where the wheels are seen in the tree, on a filesystem of their own.
 _WHEELS = "tmp/wheels"
@@ -46,10 +45,8 @@ def install(
                 pip.install()
             with _step(emit, "check"):
                 pip.check()
-        inventory.clamp_times(upper, epoch)
-        layer = layers.of_upper(upper, stack.entries())
-        layers.write(layer, draft / layers.FILE_NAME)
-        run(["cp", "-a", "--reflink=auto", upper, draft / TREE])
+        close(root)
+        keep_upper(upper, stack, draft, epoch)
 
 
 @contextmanager

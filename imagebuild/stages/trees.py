@@ -6,6 +6,7 @@ environment only.
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,8 @@ from imagebuild import debian, dib, inventory, layers
 from imagebuild.errors import BuildError
 from imagebuild.events import Emit, StepFinished, StepStarted
 from imagebuild.host.namespace import remove_tree
-from imagebuild.host.run import base_env
+from imagebuild.host.run import base_env, run
+from imagebuild.stages.overlay import close, workshop
 from imagebuild.stages.stack import Stack
 from imagebuild.store.objects import TREE
 
@@ -39,38 +41,61 @@ def compose(
     `cache`, …); `{seed}` is the tree of the stack. Times after `epoch` (seconds) are set
     back to it. Returns (phase, hook, seconds) of each hook. Raises BuildError.
     """
-    scratch = Path(paths["scratch"])
-    tree, work = scratch / f"{name}-tree", scratch / f"{name}-tmp"
-    work.mkdir()
     deadline = None if seconds is None else time.monotonic() + seconds
+    place = Path(paths["scratch"]) / f"{name}-tmp"
 
-    def run(seed: str) -> list[tuple[str, str, float]]:
-        values = {**paths, "seed": seed}
+    def run_in(work: Path) -> tuple[Path, list[tuple[str, str, float]]]:
+        values = {**paths, "seed": str(work / TREE)}
+        tree = work / "out"
         env = dib_env(environment, values, tree, work)
-        return dib.run(name, fill(argv, values), env, elements, emit, deadline)
+        hooks = dib.run(name, fill(argv, values), env, elements, emit, deadline)
+        if not (tree / "etc/os-release").exists():
+            raise BuildError("diskimage-builder ended well but left no tree", where=str(tree))
+        return tree, hooks
 
     if below is None:
-        hooks = run("")
-    else:
-        with below.seen(scratch / f"{name}-seed") as seed:
-            hooks = run(str(seed))
-    if not (tree / "etc/os-release").exists():
-        raise BuildError("diskimage-builder ended well but left no tree", where=str(tree))
-    remove_tree(work)
-    (tree / "etc/imagebuild").mkdir(mode=0o755, exist_ok=True)
-    inventory.clamp_times(tree, epoch)
-    if below is None:
+        place.mkdir()
+        tree, hooks = run_in(place)
+        (tree / "etc/imagebuild").mkdir(mode=0o755, exist_ok=True)
+        inventory.clamp_times(tree, epoch)
         tree.rename(draft / TREE)
+        remove_tree(place)
         return hooks
-    emit(StepStarted(name, "layer", "difference"))
-    started = time.monotonic()
-    old = below.entries()
-    layer = layers.difference(old, inventory.walk(tree))
-    layers.take(tree, layer, draft / TREE, old)
-    layers.write(layer, draft / layers.FILE_NAME)
-    remove_tree(tree)
+    with workshop(list(reversed(below.objects)), place) as (work, upper):
+        tree, hooks = run_in(work)
+        emit(StepStarted(name, "layer", "difference"))
+        started = time.monotonic()
+        if layers.has_moved(upper / tree.name):
+            _take_difference(tree, below, draft, place, epoch)
+        else:
+            close(work)
+            keep_upper(upper / tree.name, below, draft, epoch)
     emit(StepFinished(name, "layer", "difference", round(time.monotonic() - started, 2)))
     return hooks
+
+
+def keep_upper(upper: Path, below: Stack, draft: Path, epoch: int) -> None:
+    """Make a layer's object of an overlay's upper directory, which is no longer mounted."""
+    inventory.clamp_times(upper, epoch)
+    layers.write(layers.of_upper(upper, below.entries()), draft / layers.FILE_NAME)
+    try:
+        upper.rename(draft / TREE)
+    except OSError as exc:
+        if exc.errno != errno.EXDEV:
+            raise
+        run(["cp", "-a", upper, draft / TREE])
+
+
+def _take_difference(tree: Path, below: Stack, draft: Path, place: Path, epoch: int) -> None:
+    """The same when a hook moved a directory of the tree below: all of the tree is compared."""
+    whole = place.with_name(f"{place.name}-whole")
+    run(["cp", "-a", "--reflink=auto", tree, whole])
+    inventory.clamp_times(whole, epoch)
+    old = below.entries()
+    layer = layers.difference(old, inventory.walk(whole))
+    layers.take(whole, layer, draft / TREE, old)
+    layers.write(layer, draft / layers.FILE_NAME)
+    remove_tree(whole)
 
 
 def fill(argv: Sequence[str], paths: Mapping[str, str]) -> list[str]:

@@ -98,7 +98,7 @@ import json, sys
 from pathlib import Path
 from imagebuild import inventory, layers
 from imagebuild.host.run import run
-from imagebuild.stages.overlay import overlay, view
+from imagebuild.stages.overlay import close, overlay, view
 here = Path(sys.argv[1])
 {code}
 """
