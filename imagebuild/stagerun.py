@@ -276,6 +276,7 @@ class StageRun:
         return {
             "hooks": hooks,
             "wheels": dict(house.sha256),
+            "versions": dict(house.versions),
             "compiled": [dataclasses.asdict(c) for c in house.compiled],
         }
 
@@ -287,11 +288,15 @@ class StageRun:
     ) -> dict[str, Any]:
         """The agent's own wheel."""
         house = self.collect_wheels(below, environment=False)
+        versions = self.facts(below[-1])["versions"]
+        arch = MACHINES[self.inputs.arch]
+        wheels.check_requirements(house, versions, self.inputs.agent.python, arch)
         self.call(
             "agent",
             "install_code",
             below=[self.path(p) for p in below],
-            wheelhouse=str(self.wheelhouse),
+            wheel=str(next(house.path.glob(f"{AGENT}-*.whl"))),
+            sha256=house.agent_sha256,
             draft=str(draft),
             scratch_dir=str(self.scratch),
             epoch=self.inputs.epoch,

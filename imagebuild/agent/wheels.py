@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from packaging.requirements import Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
@@ -66,7 +67,7 @@ class BuildRequest:
 class Wheelhouse:
     """Wheels to install. `requirements` and `agent` pin exactly the files in `path`, by hash.
 
-    `sha256` has the hash of each wheel by its distribution's name.
+    `sha256` and `versions` have hash and version of each wheel by its distribution's name.
     """
 
     path: Path
@@ -75,6 +76,7 @@ class Wheelhouse:
     tools: Path
     compiled: tuple[CompiledWheel, ...]
     sha256: Mapping[str, str]
+    versions: Mapping[str, str]
 
     @property
     def agent_sha256(self) -> str | None:
@@ -140,7 +142,42 @@ def collect(
         tools=dest / "tools",
         compiled=tuple(CompiledWheel(s.name, s.version, s.sha256, w.sha256) for s, w in pairs),
         sha256={w.name: w.sha256 for w in sorted(wheels, key=lambda w: w.name)},
+        versions={w.name: w.version for w in sorted(wheels, key=lambda w: w.name)},
     )
+
+
+def check_requirements(
+    house: Wheelhouse, environment: Mapping[str, str], python: str, arch: str
+) -> None:
+    """See that `environment` (versions by name) has what the agent's wheel requires of a guest
+    with that Python and `uname -m`.
+
+    Raises BuildError: a source that asks for more than the lock of its series has.
+    """
+    wheel = next(house.path.glob(f"{AGENT}-*.whl"))
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
+        metadata = email.parser.HeaderParser().parsestr(archive.read(name).decode())
+    guest = {
+        "python_version": python, "python_full_version": f"{python}.0", "os_name": "posix",
+        "platform_machine": arch, "platform_system": "Linux", "sys_platform": "linux",
+        "platform_python_implementation": "CPython", "implementation_name": "cpython", "extra": "",
+    }  # fmt: skip
+    lacking = []
+    for text in metadata.get_all("Requires-Dist") or []:
+        wanted = Requirement(str(text))
+        if wanted.marker and not wanted.marker.evaluate(guest):
+            continue
+        have = environment.get(canonicalize_name(wanted.name))
+        if have is None or not wanted.specifier.contains(have, prereleases=True):
+            lacking.append(f"{wanted.name}{wanted.specifier}: the lock has {have or 'none'}")
+    if lacking:
+        raise BuildError(
+            "the agent requires what the lock of its series does not have",
+            where=wheel.name,
+            detail="\n".join(lacking),
+            hint="--series names another series; a lock of one's own is made by scripts/locks",
+        )
 
 
 def installed(site_packages: Path) -> list[tuple[str, str]]:

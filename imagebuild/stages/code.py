@@ -1,31 +1,34 @@
 """The agent's own code: its wheel, put into the venv that the environment brought.
 
-Nothing but this differs between two agents of a series, so it is a layer of its own. The
-image's own Python installs it, in an overlay: byte code and console scripts are those of
-an installation by hand.
+Nothing but this differs between two agents of a series, so it is a layer of its own.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+from imagebuild.digest import of_file
+from imagebuild.errors import BuildError
 from imagebuild.events import Emit, StepFinished, StepStarted
 from imagebuild.host.run import base_env, run
-from imagebuild.stages.collect import VENV
+from imagebuild.stages.collect import VENV, site_packages
 from imagebuild.stages.overlay import close, overlay
 from imagebuild.stages.stack import Stack
 from imagebuild.stages.trees import keep_upper
 
-#: Where the wheels are seen in the tree, on a filesystem of their own.
-_WHEELS = "tmp/wheels"
+#: Processes that compile, whatever the host has: which files one of them sees decides on
+#: details of their byte code (interned names), and two builds are to be the same.
+_COMPILERS = 2
 
 
 def install(
     stack: Stack,
-    wheelhouse: Path,
+    wheel: Path,
+    sha256: str,
     draft: Path,
     scratch: Path,
     *,
@@ -33,62 +36,58 @@ def install(
     emit: Emit,
     seconds: float | None,
 ) -> None:
-    """Install the agent's wheel from `wheelhouse` over the stack; the layer goes to `draft`.
+    """Install the agent's wheel over the stack; the layer goes to `draft`.
 
-    pip checks the hash, and afterwards that nothing lacks what it requires. Raises BuildError.
+    What it requires must be there already. Raises BuildError, also when the wheel is not the
+    one with that digest.
     """
     deadline = None if seconds is None else time.monotonic() + seconds
+    if of_file(wheel) != sha256:
+        raise BuildError("the agent's wheel changed during the build", where=str(wheel))
     with overlay(stack.trees, scratch / "code") as (root, upper):
-        with _wheels(root, wheelhouse):
-            pip = _Pip(root, wheelhouse, epoch, deadline)
-            with _step(emit, "install"):
-                pip.install()
-            with _step(emit, "check"):
-                pip.check()
+        with _step(emit, "install"):
+            sources = _unpack(wheel, root)
+        with _step(emit, "compile"):
+            _compile(root, sources, deadline)
         close(root)
         keep_upper(upper, stack, draft, epoch)
 
 
-@contextmanager
-def _wheels(root: Path, wheelhouse: Path) -> Iterator[None]:
-    """Show the wheels in the tree's /tmp, of which nothing stays."""
-    run(["mount", "-t", "tmpfs", "-o", "mode=1777", "tmpfs", root / "tmp"])
-    (root / _WHEELS).mkdir()
-    run(["mount", "--bind", "-o", "ro", wheelhouse, root / _WHEELS])
+def _unpack(wheel: Path, root: Path) -> list[str]:
+    """Put a wheel's files, scripts and records in place; the Python sources among them."""
+    from installer import install as put
+    from installer.destinations import SchemeDictionaryDestination
+    from installer.sources import WheelFile
+
+    site = f"/{site_packages(root).relative_to(root)}"
+    places = {"purelib": site, "platlib": site, "scripts": f"{VENV}/bin", "data": VENV}
+    destination = SchemeDictionaryDestination(
+        places, interpreter=f"{VENV}/bin/python", script_kind="posix", destdir=str(root)
+    )
     try:
-        yield
-    finally:
-        run(["umount", "--lazy", root / _WHEELS], check=False)
-        run(["umount", "--lazy", root / "tmp"], check=False)
+        with WheelFile.open(wheel) as source:
+            put(source, destination, {"INSTALLER": b"imagebuild\n"})
+            names = sorted(record[0] for record, _, _ in source.get_contents())
+    except (OSError, ValueError, KeyError) as exc:
+        raise BuildError("cannot install the agent", where=wheel.name, detail=str(exc)) from exc
+    return [f"{site}/{name}" for name in names if name.endswith(".py")]
 
 
-class _Pip:
-    """pip from its wheel, run by the venv's Python in the tree."""
+def _compile(root: Path, sources: Sequence[str], deadline: float | None) -> None:
+    """Compile the sources with the image's own Python.
 
-    def __init__(self, root: Path, wheelhouse: Path, epoch: int, deadline: float | None) -> None:
-        tools = next((wheelhouse / "tools").glob("pip-*.whl")).name
-        self._argv: list[str | Path] = [
-            "chroot", root, f"{VENV}/bin/python", f"/{_WHEELS}/tools/{tools}/pip",
-            "--isolated", "--disable-pip-version-check", "--no-cache-dir",
-        ]  # fmt: skip
-        # Byte code that holds the source's digest, not its time (importlib, PEP 552).
-        self._env = base_env(SOURCE_DATE_EPOCH=str(epoch), HOME="/tmp")  # noqa: S108 - in the tree
-        self._deadline = deadline
+    The byte code holds its source's digest, not its time (PEP 552), and so needs no clock.
+    """
+    argv: list[str | Path] = ["chroot", root, f"{VENV}/bin/python", "-I", "-m", "compileall", "-q"]
+    argv += ["--invalidation-mode", "checked-hash", "-i", "-"]
+    left = None if deadline is None else max(deadline - time.monotonic(), 0.01)
 
-    def install(self) -> None:
-        self._run(
-            "install", "--no-index", "--no-deps", "--require-hashes", "--only-binary", ":all:",
-            "--root-user-action", "ignore", "--find-links", f"/{_WHEELS}/wheels",
-            "--requirement", f"/{_WHEELS}/agent.txt",
-            what="cannot install the agent into its venv",
-        )  # fmt: skip
+    def one(names: Sequence[str]) -> None:
+        # A source that is no Python of this version stays without byte code, as with pip.
+        run(argv, env=base_env(), input="\n".join(names).encode(), timeout=left, check=False)
 
-    def check(self) -> None:
-        self._run("check", what="the agent requires what the lock of its series does not have")
-
-    def _run(self, *argv: str, what: str) -> None:
-        left = None if self._deadline is None else max(self._deadline - time.monotonic(), 0.01)
-        run([*self._argv, *argv], env=self._env, what=what, timeout=left)
+    with ThreadPoolExecutor(_COMPILERS) as pool:
+        list(pool.map(one, [sources[i::_COMPILERS] for i in range(_COMPILERS)]))
 
 
 @contextmanager

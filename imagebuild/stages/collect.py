@@ -103,7 +103,7 @@ def _owned(
         for path in listing.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
             to, by = diverted.get(path, (path, name))
             yield number, path if by == name else to
-    site = f"/{_site(tree).relative_to(tree)}"
+    site = f"/{site_packages(tree).relative_to(tree)}"
     for number, distribution in enumerate(found, len(status)):
         for row in csv.reader((distribution.read_text("RECORD") or "").splitlines()):
             if row:
@@ -152,14 +152,14 @@ def _deb(fields: Mapping[str, str], tree: Path, names: _Names) -> DebPackage:
     )
 
 
-def _site(tree: Path) -> Path:
+def site_packages(tree: Path) -> Path:
     """The venv's site-packages; a path that is not there when there is no venv."""
     lib = tree / VENV[1:] / "lib"
     return next(iter(lib.glob("python3*/site-packages")), lib / "python3/site-packages")
 
 
 def _distributions(tree: Path) -> list[Distribution]:
-    site = _site(tree)
+    site = site_packages(tree)
     return list(distributions(path=[str(site)])) if site.is_dir() else []
 
 

@@ -63,7 +63,8 @@ def install_code(
     *,
     emit: Emit,
     below: Sequence[str],
-    wheelhouse: str,
+    wheel: str,
+    sha256: str,
     draft: str,
     scratch_dir: str,
     epoch: int,
@@ -72,7 +73,8 @@ def install_code(
     """Install the agent's own wheel as a layer (see code.install)."""
     code.install(
         Stack.of(below),
-        Path(wheelhouse),
+        Path(wheel),
+        sha256,
         Path(draft),
         Path(scratch_dir),
         epoch=epoch,

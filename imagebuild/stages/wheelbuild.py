@@ -24,6 +24,29 @@ COMPILER_PACKAGES = (
     "libxml2-dev", "libxslt1-dev", "zlib1g-dev",
 )  # fmt: skip
 
+# A build frontend (PEP 517, PEP 518) in few words: the tools are there, and pip would spend
+# as much time on a venv of its own and on asking for metadata first as the build takes.
+_FRONTEND = """
+import importlib, os, sys
+source, out = sys.argv[1:]
+os.chdir(source)
+table = {}
+if os.path.exists("pyproject.toml"):
+    try:
+        import tomllib
+    except ImportError:  # Python 3.10
+        from pip._vendor import tomli as tomllib
+    with open("pyproject.toml", "rb") as file:
+        table = tomllib.load(file).get("build-system", {})
+sys.path[:0] = [os.path.abspath(p) for p in table.get("backend-path", [])]
+name, _, parts = table.get("build-backend", "setuptools.build_meta:__legacy__").partition(":")
+backend = importlib.import_module(name)
+for part in filter(None, parts.split(".")):
+    backend = getattr(backend, part)
+sys.argv = ["setup.py"]
+backend.build_wheel(out)
+"""
+
 
 def build(
     below: Stack,
@@ -43,7 +66,8 @@ def build(
     with overlay(below.trees, scratch / "wheels-tree") as (root, _):
         work = root / "build"
         work.mkdir()
-        shutil.copytree(request["tools"], work / "tools")
+        for wheel in sorted(Path(request["tools"]).glob("*.whl")):
+            shutil.unpack_archive(wheel, work / "tools", "zip")
         if request["needs_compiler"]:
             _install_compiler(root, apt)
         wheels = [
@@ -85,26 +109,13 @@ def _one(root: Path, work: Path, source: Path, environment: Mapping[str, str], o
     if source.is_dir():
         shutil.copytree(source, target, symlinks=True)
     else:
-        shutil.copyfile(source, target)
-    tools, wheels = Path("/build/tools"), work / "wheels" / name
+        target = _unpack(root, source, target)
+    wheels = work / "wheels" / name
     wheels.mkdir(parents=True)
-    pip = next((work / "tools").rglob("pip-*.whl")).relative_to(work / "tools")
-    venv = Path("/build/venv")
-    env = base_env() | dict(environment) | {"HOME": "/build"}
-    if not (root / "build/venv").exists():
-        found = sorted((work / "tools").rglob("*.whl"))
-        inside = [tools / p.relative_to(work / "tools") for p in found]
-        run(["chroot", root, "/usr/bin/python3", "-m", "venv", "--without-pip", venv], env=env)
-        run(
-            ["chroot", root, venv / "bin/python", tools / pip / "pip", "--isolated", "install",
-             "--no-index", "--find-links", tools / pip.parent, "--no-deps",
-             *inside],
-            env=env,
-        )  # fmt: skip
+    env = base_env(HOME="/build", PYTHONPATH="/build/tools") | dict(environment)
     run(
-        ["chroot", root, venv / "bin/python", "-m", "pip", "--isolated", "wheel", "--no-index",
-         "--no-deps", "--no-build-isolation", "--no-cache-dir",
-         "--wheel-dir", f"/build/wheels/{name}", f"/build/src/{name}"],
+        ["chroot", root, "/usr/bin/python3", "-c", _FRONTEND,
+         f"/{target.relative_to(root)}", f"/{wheels.relative_to(root)}"],
         env=env,
         what=f"cannot build a wheel from {name}",
     )  # fmt: skip
@@ -115,3 +126,21 @@ def _one(root: Path, work: Path, source: Path, environment: Mapping[str, str], o
     final = out / made[0].name
     shutil.copyfile(made[0], final)
     return final
+
+
+def _unpack(root: Path, sdist: Path, target: Path) -> Path:
+    """Unpack an sdist into the new directory `target` of the tree; its one directory there.
+
+    By the tree's own programs: nothing in the archive can lead out of it.
+    """
+    target.mkdir()
+    copy = target.with_name(f"{target.name}.sdist")
+    shutil.copyfile(sdist, copy)
+    inside = [f"/{p.relative_to(root)}" for p in (copy, target)]
+    if sdist.suffix == ".zip":
+        argv = ["/usr/bin/python3", "-m", "zipfile", "-e", *inside]
+    else:
+        argv = ["tar", "-xf", inside[0], "-C", inside[1]]
+    run(["chroot", root, *argv], what=f"cannot unpack {sdist.name}")
+    (directory,) = target.iterdir()
+    return directory

@@ -152,6 +152,7 @@ def test_a_layer_over_its_base_is_the_changed_tree(tmp_path: Path, way: str) -> 
             with overlay([here / "base"], here / "place") as (root, upper):
                 run(["umount", root / "proc", root / "dev"])
                 run(["sh", "-ec", {CHANGE!r}], cwd=root)
+                close(root)
                 layer = layers.of_upper(upper, list(inventory.walk(here / "base")))
                 layers.write(layer, here / "list")
                 run(["cp", "-a", upper, here / "layer"])
