@@ -41,20 +41,17 @@ _ZERO = hashlib.sha256(bytes(_BLOCK)).digest()
 
 def _piece(descriptor: int, start: int, size: int) -> bytes:
     digests = []
+    room = memoryview(bytearray(_BLOCK))  # made once: fresh memory costs as much as the hashing
     for at in range(start, min(start + _BLOCK * _PIECE, size), _BLOCK):
-        whole = size - at >= _BLOCK
-        if whole and _is_hole(descriptor, at):
+        length = min(_BLOCK, size - at)
+        if length == _BLOCK and _is_hole(descriptor, at):
             digests.append(_ZERO)
-        else:
-            digests.append(hashlib.sha256(_read(descriptor, min(_BLOCK, size - at), at)).digest())
+            continue
+        got = 0
+        while got < length and (count := os.preadv(descriptor, [room[got:length]], at + got)):
+            got += count
+        digests.append(hashlib.sha256(room[:got]).digest())
     return b"".join(digests)
-
-
-def _read(descriptor: int, length: int, at: int) -> bytes:
-    data = os.pread(descriptor, length, at)
-    while len(data) < length and (more := os.pread(descriptor, length - len(data), at + len(data))):
-        data += more
-    return data
 
 
 def _is_hole(descriptor: int, at: int) -> bool:

@@ -13,6 +13,7 @@ What belongs to root, trees, is written, read and removed by the privileged work
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
@@ -216,10 +217,9 @@ class Store:
     def touch(self, key: Key) -> None:
         """Note that an object was used now."""
         path = self.lock_path(key, "use")
-        try:
-            os.utime(path)
-        except FileNotFoundError:
+        if not path.exists():
             os.close(self._lock(key, "use", shared=True))
+        with contextlib.suppress(OSError):  # it is removed too early then, no more
             os.utime(path)
 
     def is_held(self, key: Key) -> bool:
