@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from imagebuild.cli import complete
 from imagebuild.cli.options import (
     ProfileRequest,
     absolute,
@@ -43,7 +44,7 @@ class _Places:
 
 
 @click.command(epilog="Example: imagebuild build ubuntu jammy -o trove-guest.qcow2")
-@click.argument("target", nargs=-1, metavar="OS RELEASE | PROFILE")
+@click.argument("target", nargs=-1, metavar="OS RELEASE | PROFILE", shell_complete=complete.target)
 @click.option(
     "-o", "--output", "outputs", multiple=True, metavar="FILE",
     type=click.Path(path_type=Path, dir_okay=False), envvar="IMAGEBUILD_OUTPUT", show_envvar=True,
