@@ -12,7 +12,7 @@ from imagebuild.host import scratch
 from imagebuild.host.worker import Worker
 
 #: What lies in the cache beside scratch and trees, and is made anew when it is wanted.
-_DOWNLOADS = ("sources", "dib", "logs")
+_DOWNLOADS = ("sources", "resolved", "dib", "logs")
 
 
 def find(cache: Path, *, everything: bool) -> list[Path]:

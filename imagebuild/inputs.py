@@ -14,6 +14,7 @@ from imagebuild.agent.source import AgentInput
 from imagebuild.archive import Suite
 from imagebuild.config.profile import Profile
 from imagebuild.dib import Element
+from imagebuild.memory import Fact
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,8 @@ class Inputs:
     `tools` maps the programs whose version shapes the result to their versions.
     `unresolved` names what `--offline` left open; plans made from such inputs are
     provisional. `epoch` is the time that files of the image may carry (seconds since 1970).
+    `offline` says that the network must not be asked later either; `remembered`, what was
+    learned earlier instead of asked now. Neither counts for what the image is.
     """
 
     profile: Profile
@@ -118,6 +121,8 @@ class Inputs:
     network_variables: tuple[str, ...]
     epoch: int
     unresolved: tuple[str, ...]
+    offline: bool = False
+    remembered: tuple[Fact, ...] = ()
 
     @property
     def holds_secrets(self) -> bool:
