@@ -67,7 +67,6 @@ def resolve(
     arch = str(profile.arch)
     _refuse_credentials(profile)
     network = Memory(memory, offline=offline)
-    versions.prefetch()
     agent_ = start(
         resolve_agent,
         profile.agent.source,
@@ -88,6 +87,8 @@ def resolve(
         "base": dib.find_elements(base, paths),
         "agent": dib.find_elements(late, paths),
     }
+    if not offline:
+        versions.keep(network)
     agent, archives = agent_.result(), archives_.result()
     docker_archive, docker_key = docker_.result()
     archives += docker_archive

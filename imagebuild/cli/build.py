@@ -89,8 +89,10 @@ def build(
     manifest and checksums.
     """
     from imagebuild.host import versions
+    from imagebuild.memory import Memory
 
-    versions.prefetch()  # they answer while this process imports what it needs
+    # They answer while this process imports what it needs.
+    versions.prefetch(Memory(cache_dir / "resolved", offline=True))
     places = _Places(
         cache=cache_dir,
         images=absolute(images_dir, "--images-dir"),
