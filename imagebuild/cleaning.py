@@ -14,7 +14,7 @@ from imagebuild.store.pruning import prune
 from imagebuild.store.store import Store
 
 #: What lies in the cache beside scratch and the store, and is made anew when it is wanted.
-_DOWNLOADS = ("sources", "dib", "logs")
+_DOWNLOADS = ("sources", "containers", "resolved", "dib", "logs")
 
 
 def find(cache: Path, *, everything: bool) -> list[Path]:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from imagebuild.config.values import check_element
 from imagebuild.digest import of_directory
-from imagebuild.errors import BuildError, ConfigError
+from imagebuild.errors import BuildError, ConfigError, Interrupted
 from imagebuild.events import Emit, Output, StepFinished, StepStarted
 from imagebuild.files import KIB, is_directory, read_limited
 from imagebuild.host.run import spawn
@@ -82,6 +82,8 @@ def find_elements(names: Sequence[str], search: Sequence[Path]) -> tuple[Element
     except element_dependencies.MissingElementException as exc:
         name = str(exc).removeprefix("Element '").removesuffix("' not found")
         raise _missing(name, paths) from exc
+    except Interrupted:
+        raise
     except Exception as exc:
         raise ConfigError(
             "the elements do not fit together",

@@ -15,6 +15,7 @@ from imagebuild.agent.source import AgentInput
 from imagebuild.archive import Suite
 from imagebuild.config.profile import Profile
 from imagebuild.dib import Element
+from imagebuild.memory import Fact
 
 if TYPE_CHECKING:
     from imagebuild.preload import PreloadImage
@@ -106,6 +107,8 @@ class Inputs:
     is one, "late"; `elements` what they are with all they depend on. `unresolved` names what
     `--offline` left open; plans made from such inputs are provisional. `epoch` is the time
     that files of the image may carry (seconds since 1970).
+    `offline` says that the network must not be asked later either; `remembered`, what was
+    learned earlier instead of asked now. Neither counts for what the image is.
     """
 
     profile: Profile
@@ -125,6 +128,7 @@ class Inputs:
     epoch: int
     unresolved: tuple[str, ...]
     offline: bool = False
+    remembered: tuple[Fact, ...] = ()
 
     @property
     def registry_secrets(self) -> bool:

@@ -1,20 +1,22 @@
 """Profile → Inputs: the only step that asks the network.
 
-With `offline` nothing is asked; what could not be resolved is named in
-`Inputs.unresolved`.
+What the network says is remembered (see memory.py). With `offline` nothing is asked: what
+was never learned is named in `Inputs.unresolved`.
 """
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from imagebuild import __version__, archive, dib
+from imagebuild.agent.pipconf import strip_userinfo
 from imagebuild.agent.source import resolve_agent
 from imagebuild.archive import Suite
 from imagebuild.config.profile import DockerRepository, Profile
@@ -23,8 +25,11 @@ from imagebuild.data import elements_dir
 from imagebuild.digest import of_bytes
 from imagebuild.errors import ConfigError
 from imagebuild.files import MIB, is_file, read_limited
-from imagebuild.host.run import network_env, run, which
+from imagebuild.host import versions
+from imagebuild.host.background import start
+from imagebuild.host.run import network_env
 from imagebuild.inputs import Archive, DockerKey, Inputs
+from imagebuild.memory import Memory
 from imagebuild.trust import resolve_certificates, resolve_dev, resolve_registries
 
 BASE_ELEMENTS = (
@@ -45,47 +50,49 @@ DEV_ELEMENT = "trove-guest-dev"
 #: Largest keyring, in bytes; that of all Debian developers has half of it.
 MAX_KEYRING = 64 * MIB
 
-#: Programs whose version can change what a stage makes: name -> arguments that print it.
-_TOOLS: dict[str, tuple[str, ...]] = {
-    "mmdebstrap": ("mmdebstrap", "--version"),
-    "mke2fs": ("mke2fs", "-V"),
-    "mtools": ("mtools", "--version"),
-    "qemu-img": ("qemu-img", "--version"),
-}
-
 
 def resolve(
-    profile: Profile, *, workdir: Path, offline: bool = False, for_run: bool = True
+    profile: Profile,
+    *,
+    workdir: Path,
+    memory: Path | None = None,
+    offline: bool = False,
+    for_run: bool = True,
 ) -> Inputs:
     """Resolve a profile.
 
-    `workdir` holds clones and downloads that later runs may use again. Without `for_run`
-    the plan is only to be shown: the keys of a dev image, which no second build has, are
-    not made and count as not resolved. Raises ConfigError, TemporaryError, PreflightError
-    as the parts do.
+    `workdir` holds clones and downloads that later runs may use again, `memory` what the
+    network said. Without `for_run` the plan is only to be shown: the keys of a dev image,
+    which no second build has, are not made and count as not resolved. Raises ConfigError,
+    TemporaryError, PreflightError as the parts do.
     """
     arch = str(profile.arch)
     _refuse_credentials(profile)
-    agent = resolve_agent(
+    network = Memory(memory, offline=offline)
+    agent_ = start(
+        resolve_agent,
         profile.agent.source,
         str(profile.agent.series) if profile.agent.series else None,
         profile.python,
         workdir=workdir,
-        offline=offline,
+        memory=network,
         env=network_env(),
         release=f"{profile.os} {profile.release}",
     )
-    dev = resolve_dev(profile, for_run=for_run and not offline)
+    archives_ = start(_archives, profile, network)
+    docker_ = start(_docker, profile, network)
+    dev = resolve_dev(profile, for_run=for_run)
     asked = {"base": (*BASE_ELEMENTS, *profile.elements.base), "environment": AGENT_ELEMENTS}
     if late := (*([DEV_ELEMENT] if dev else []), *profile.elements.agent):
         asked["late"] = (*_SEEDED, *late)
     paths = (*profile.elements.path, elements_dir())
-    archives = _archives(profile, offline=offline)
-    docker_archive, docker_key = _docker(profile, offline=offline)
+    elements = {run: dib.find_elements(names, paths) for run, names in asked.items()}
+    if not offline:
+        versions.keep(network)
+    agent, archives = agent_.result(), archives_.result()
+    docker_archive, docker_key = docker_.result()
     archives += docker_archive
-    unresolved = [
-        f"Release file of {a.url} {s.name}" for a in archives for s in a.suites if not s.sha256
-    ]
+    unresolved = [_release_file(a.url, s.name) for a in archives for s in a.suites if not s.sha256]
     unresolved += [
         f"keyring {a.keyring}" for a in archives if not a.keyring_sha256 and a.name != "docker"
     ]
@@ -104,7 +111,7 @@ def resolve(
         registries=resolve_registries(profile),
         dev=dev,
         asked_elements=asked,
-        elements={run: dib.find_elements(names, paths) for run, names in asked.items()},
+        elements=elements,
         element_paths=paths,
         agent=agent,
         preload=(),
@@ -112,20 +119,19 @@ def resolve(
         network_variables=tuple(sorted(network_env())),
         epoch=_epoch(archives),
         unresolved=tuple(unresolved),
+        offline=offline,
+        remembered=network.used,
     )
 
 
 def tool_versions() -> dict[str, str]:
     """Versions of the tool itself, of diskimage-builder and of the host's programs."""
-    versions = {"imagebuild": __version__, "diskimage-builder": dib.version()}
-    for name, argv in _TOOLS.items():
-        if which(argv[0]) is None:
-            versions[name] = "absent"
-            continue
-        done = run(argv, check=False)
-        match = re.search(rb"\d+(\.\d+)+", done.stdout + done.stderr)
-        versions[name] = match[0].decode() if match else "unknown"
-    return versions
+    found = {"imagebuild": __version__, "diskimage-builder": dib.version()}
+    asked = {name: versions.ask(argv) for name, argv in versions.TOOLS.items()}
+    for name, answer in asked.items():
+        match = re.search(r"\d+(\.\d+)+", answer.result()) if answer else None
+        found[name] = "absent" if answer is None else match[0] if match else "unknown"
+    return found
 
 
 def _refuse_credentials(profile: Profile) -> None:
@@ -150,15 +156,15 @@ def _refuse_credentials(profile: Profile) -> None:
 
 def distribution_archives(profile: Profile) -> tuple[Archive, ...]:
     """The distribution's archives, with their suites by name only: nothing is asked."""
-    return _archives(profile, offline=True)
+    return _archives(profile, Memory(None, offline=True))
 
 
 def docker_archives(profile: Profile) -> tuple[Archive, ...]:
     """Docker's own archive, if the profile has one, asked and checked with its pinned key."""
-    return _docker(profile, offline=False)[0]
+    return _docker(profile, Memory(None, offline=False))[0]
 
 
-def _archives(profile: Profile, *, offline: bool) -> tuple[Archive, ...]:
+def _archives(profile: Profile, network: Memory) -> tuple[Archive, ...]:
     mirror = profile.mirror
     url = _snapshot_url(profile, "mirror", profile.mirror_url(), mirror.snapshot_url)
     wanted = [("archive", url, mirror.suites, mirror.components, mirror.keyring)]
@@ -175,24 +181,31 @@ def _archives(profile: Profile, *, offline: bool) -> tuple[Archive, ...]:
             )
         )
     for _, _, _, _, keyring in wanted:
-        if not is_file(keyring) and not offline:
+        if not is_file(keyring) and not network.offline:
             raise ConfigError(
                 "the archive's keyring is not there",
                 where=str(keyring),
                 hint="install the distribution's keyring package (ubuntu-keyring, "
                 "debian-archive-keyring), or say --keyring FILE",
             )
+    digests = [_keyring_digest(keyring) for _, _, _, _, keyring in wanted]
+    asked = [
+        start(_suites, url, suites, keyring, digest, network, mirror.snapshot)
+        for (_, url, suites, _, keyring), digest in zip(wanted, digests, strict=True)
+    ]
     return tuple(
         Archive(
             name,
             url,
-            _suites(url, suites, keyring, offline, mirror.snapshot),
+            answer.result(),
             components,
             keyring,
-            _keyring_digest(keyring),
+            digest,
             is_snapshot=mirror.snapshot is not None,
         )
-        for name, url, suites, components, keyring in wanted
+        for (name, url, _, components, keyring), digest, answer in zip(
+            wanted, digests, asked, strict=True
+        )
     )
 
 
@@ -234,14 +247,17 @@ def _snapshot_url(profile: Profile, key: str, url: str, template: str | None) ->
 
 
 def _suites(
-    url: str, names: tuple[str, ...], keyring: Path, offline: bool, pin: str | None
+    url: str,
+    names: Sequence[str],
+    keyring: Path,
+    keyring_sha256: str,
+    network: Memory,
+    pin: str | None,
 ) -> tuple[Suite, ...]:
-    if offline:
-        return tuple(Suite(n) for n in names)
-    # One after the other: a thread that waits for a mirror would not hear ^C.
-    suites = tuple(archive.read_suite(url, n, keyring) for n in names)
+    asked = [start(_suite, url, n, keyring, keyring_sha256, network) for n in names]
+    suites = tuple(answer.result() for answer in asked)
     for suite in suites:
-        if pin and (suite.date is None or suite.date > parse_snapshot(pin)):
+        if pin and suite.sha256 and (suite.date is None or suite.date > parse_snapshot(pin)):
             raise ConfigError(
                 "the snapshot service answers with a later state than the pinned one",
                 where=f"{url}/dists/{suite.name}",
@@ -251,24 +267,39 @@ def _suites(
     return suites
 
 
+def _suite(url: str, name: str, keyring: Path, keyring_sha256: str, network: Memory) -> Suite:
+    question = [url, name, keyring_sha256]
+    if not network.offline:
+        suite = archive.read_suite(url, name, keyring)
+        # Not when it expires, and what the server's clock said: that is for who downloads.
+        network.remember("release", question, [suite.sha256, suite.date])
+        return suite
+    known = network.recall("release", question, _release_file(url, name))
+    return Suite(name, *known) if known else Suite(name)
+
+
+def _release_file(url: str, suite: str) -> str:
+    return f"Release file of {url} {suite}"
+
+
 def _moment(seconds: int | None) -> str:
     return "no date" if seconds is None else time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(seconds))
 
 
-def _docker(profile: Profile, *, offline: bool) -> tuple[tuple[Archive, ...], DockerKey | None]:
+def _docker(profile: Profile, network: Memory) -> tuple[tuple[Archive, ...], DockerKey | None]:
     repository = profile.docker.repository
     if repository is None:
         return (), None
     pin = profile.mirror.snapshot
     url = _snapshot_url(profile, "docker.repository", repository.url, repository.snapshot_url)
-    key = None
     suites: tuple[Suite, ...] = (Suite(repository.suite),)
-    if not (offline and "://" in repository.key):
-        key = _docker_key(repository)
+    key = _docker_key(repository, network)
+    if key:
         with tempfile.NamedTemporaryFile(suffix=".asc") as file:
             file.write(key.data)
             file.flush()
-            suites = _suites(url, (repository.suite,), Path(file.name), offline, pin)
+            names = (repository.suite,)
+            suites = _suites(url, names, Path(file.name), key.sha256, network, pin)
     found = Archive(
         "docker",
         url,
@@ -281,10 +312,24 @@ def _docker(profile: Profile, *, offline: bool) -> tuple[tuple[Archive, ...], Do
     return (found,), key
 
 
-def _docker_key(repository: DockerRepository) -> DockerKey:
-    """Read the key from its URL or path and check its fingerprint against the profile's pin."""
+def _docker_key(repository: DockerRepository, network: Memory) -> DockerKey | None:
+    """Read the key from its URL or path and check its fingerprint against the profile's pin.
+
+    None when it is not known offline.
+    """
     if "://" in repository.key:
-        data = archive.fetch(repository.key, "docker's repository key")
+
+        def learn() -> str:
+            key = archive.fetch(repository.key, "docker's repository key")
+            _check_fingerprint(repository, key)
+            return base64.b64encode(key).decode()
+
+        url = strip_userinfo(repository.key)
+        question = [url, repository.fingerprint.upper()]
+        known = network.ask("docker-key", question, f"key {url}", learn)
+        if known is None:
+            return None
+        data = base64.b64decode(known)
     else:
         try:
             data = read_limited(Path(repository.key), MIB)
@@ -292,6 +337,11 @@ def _docker_key(repository: DockerRepository) -> DockerKey:
             raise ConfigError(
                 "cannot read docker's repository key", where=repository.key, detail=str(exc)
             ) from exc
+        _check_fingerprint(repository, data)
+    return DockerKey(data, of_bytes(data))
+
+
+def _check_fingerprint(repository: DockerRepository, data: bytes) -> None:
     found = archive.fingerprints(data)
     if found != [repository.fingerprint.upper()]:
         raise ConfigError(
@@ -300,7 +350,6 @@ def _docker_key(repository: DockerRepository) -> DockerKey:
             detail=f"pinned {repository.fingerprint}\nfound  {', '.join(found) or 'no key'}",
             hint="it may be an attack; if the key was rotated, set docker.repository.fingerprint",
         )
-    return DockerKey(data, of_bytes(data))
 
 
 def _epoch(archives: tuple[Archive, ...], environ: Mapping[str, str] = os.environ) -> int:

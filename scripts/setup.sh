@@ -59,14 +59,10 @@ docker_packages() {
     fi
 }
 
-# Those of the names that the host's apt has.
+# Those of the names that the host's apt has. Asked at once: every call reads all of apt's lists.
 known_packages() {
-    local name
-    for name in "$@"; do
-        if apt-cache policy "$name" 2> /dev/null | grep -q 'Candidate: [^(]'; then
-            echo "$name"
-        fi
-    done
+    apt-cache policy "$@" 2> /dev/null |
+        awk '/^[^ ].*:$/ { name = substr($0, 1, length($0) - 1) } /Candidate: [^(]/ { print name }'
 }
 
 # need_packages NAME...: install those that are not there, given by their Debian names.

@@ -16,11 +16,14 @@ from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from imagebuild.agent.index import Index, IndexFile
 from imagebuild.agent.locks import Pin
 from imagebuild.digest import of_file, of_value
 from imagebuild.errors import BuildError, PreflightError
+
+if TYPE_CHECKING:
+    from imagebuild.agent.index import Index, IndexFile
 
 _THREADS = 4
 
@@ -50,7 +53,11 @@ class FileCache:
         self._python = python
         self._arch = arch
         self._offline = offline
-        self._index = None if offline else Index(env)
+        self._index: Index | None = None
+        if not offline:
+            from imagebuild.agent.index import Index
+
+            self._index = Index(env)
         for part in ("files", "picks"):
             (cache / part).mkdir(parents=True, exist_ok=True)
 

@@ -23,7 +23,7 @@ from packaging.version import InvalidVersion, Version
 
 from imagebuild.agent import git, tree
 from imagebuild.agent.locks import AGENT, Lock, agent_lock, build_lock
-from imagebuild.agent.pipconf import redact
+from imagebuild.agent.pipconf import pip_settings, redact
 from imagebuild.agent.series import (
     SERIES,
     Series,
@@ -34,6 +34,7 @@ from imagebuild.agent.series import (
 )
 from imagebuild.digest import of_file
 from imagebuild.errors import BuildError, ConfigError
+from imagebuild.memory import Memory
 
 _PYPI = re.compile(r"pypi:trove(?:==([^\s=]+))?", re.IGNORECASE)
 _GIT_SCHEMES = ("https", "http", "ssh", "git", "file")
@@ -95,7 +96,7 @@ class _Request:
     python: str
     release: str
     workdir: Path
-    offline: bool
+    memory: Memory
     env: Mapping[str, str]
 
     def lock(self, series: Series) -> Lock:
@@ -137,7 +138,7 @@ def resolve_agent(
     python: str,
     *,
     workdir: Path,
-    offline: bool,
+    memory: Memory,
     env: Mapping[str, str],
     release: str = "",
 ) -> AgentInput:
@@ -145,12 +146,13 @@ def resolve_agent(
 
     `series` overrules what the source says about itself; `python` is the guest's ("3.10"),
     `release` its name for messages. `workdir` keeps fetched repositories and the trees of
-    their commits; give the same directory to `wheels.collect` as its cache. `env` is the
-    network environment. Raises ConfigError for what does not exist or does not fit, and
-    TemporaryError when an index or repository cannot be reached.
+    their commits; give the same directory to `wheels.collect` as its cache. `memory` asks
+    the network, or does without. `env` is the network environment. Raises ConfigError for
+    what does not exist or does not fit, and TemporaryError when an index or repository
+    cannot be reached.
     """
     chosen = get_series(series) if series else None
-    request = _Request(source or f"pypi:{AGENT}", chosen, python, release, workdir, offline, env)
+    request = _Request(source or f"pypi:{AGENT}", chosen, python, release, workdir, memory, env)
     if match := _PYPI.fullmatch(request.requested):
         return _resolve_pypi(request, match.group(1))
     if request.requested.startswith("git+"):
@@ -192,10 +194,8 @@ def _resolve_pypi(request: _Request, version: str | None) -> AgentInput:
     sha256: str | None = lock.header["agent-wheel"]
     if version is None or _equal(version, locked):
         version = locked
-    elif request.offline:
-        requires = sha256 = None
     else:
-        sha256, requires = _ask_index(request, version)
+        sha256, requires = _release(request, version)
     return request.result(
         SourceKind.PYPI,
         series,
@@ -216,8 +216,23 @@ def _equal(one: str, other: str) -> bool:
         ) from None
 
 
-def _ask_index(request: _Request, version: str) -> tuple[str, str | None]:
+def _release(request: _Request, version: str) -> tuple[str | None, str | None]:
     """sha256 and Requires-Python of the file that a release is installed from."""
+    settings = pip_settings(request.env)
+    places = [*settings.index_urls, *settings.find_links]
+    found = request.memory.ask(
+        "trove-release",
+        [places, version],
+        f"guest agent {request.requested}",
+        lambda: _ask_index(request, version),
+    )
+    if found is None:
+        return None, None
+    request.check_requires(f"trove {version}", found["requires_python"])
+    return found["sha256"], found["requires_python"]
+
+
+def _ask_index(request: _Request, version: str) -> dict[str, str | None]:
     from imagebuild.agent.index import Index
 
     with Index(request.env) as index:
@@ -225,14 +240,14 @@ def _ask_index(request: _Request, version: str) -> tuple[str, str | None]:
         if not files:
             raise _no_such_version(version, index.versions(AGENT))
         file = next((f for f in files if f.is_wheel), files[0])
-        request.check_requires(f"trove {version}", file.requires_python)
-        if file.sha256:
-            return file.sha256, file.requires_python
-        request.workdir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=request.workdir) as scratch:
-            fetched = Path(scratch, "file")
-            index.download(file, fetched)
-            return of_file(fetched), file.requires_python
+        sha256 = file.sha256
+        if not sha256:
+            request.workdir.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=request.workdir) as scratch:
+                fetched = Path(scratch, "file")
+                index.download(file, fetched)
+                sha256 = of_file(fetched)
+        return {"sha256": sha256, "requires_python": file.requires_python}
 
 
 def _no_such_version(version: str, known: list[str]) -> ConfigError:
@@ -249,14 +264,17 @@ def _no_such_version(version: str, known: list[str]) -> ConfigError:
 def _resolve_git(request: _Request) -> AgentInput:
     url, ref = _split_git(request.requested.removeprefix("git+"))
     repo = git.remote(url, request.env)
-    if request.offline:
-        git_dir = git.cached(repo, request.workdir)
-        exact = re.fullmatch(r"[0-9a-f]{40}", ref) is not None
-        if git_dir is None or not exact or not git.has_commit(git_dir, ref):
-            return _unresolved_git(request, repo, ref, ref if exact else None)
-        commit = ref
-    else:
-        git_dir, commit = git.fetch(repo, ref, git.resolve_ref(repo, ref), request.workdir)
+    commit: str | None = ref  # what a full commit id means needs no memory
+    if not (request.memory.offline and re.fullmatch(r"[0-9a-f]{40}", ref)):
+        commit = request.memory.ask(
+            "git-ref",
+            [repo.shown, ref],
+            f"guest agent {redact(request.requested)}",
+            lambda: git.fetch(repo, ref, git.resolve_ref(repo, ref), request.workdir)[1],
+        )
+    git_dir = git.cached(repo, request.workdir)
+    if git_dir is None or commit is None or not git.has_commit(git_dir, commit):
+        return _unresolved_git(request, repo, ref, commit)
     root = _tree_dir(request.workdir, commit)
     if not root.is_dir():
         git.export(git_dir, commit, root)

@@ -23,7 +23,6 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 from packaging.version import Version
 
 from imagebuild.agent.files import DistFile, FileCache
-from imagebuild.agent.index import target
 from imagebuild.agent.locks import AGENT, Lock, Pin, read_lock, render_requirement
 from imagebuild.agent.source import AgentInput, SourceKind, source_tree
 from imagebuild.agent.tree import copy_tree
@@ -275,6 +274,8 @@ class _Builder:
         return BuildRequest(sources, self.tools, out, compiler, environment)
 
     def _checked(self, paths: list[Path], expected: dict[str, str]) -> list[DistFile]:
+        from imagebuild.agent.index import target
+
         supported = set(target(self.python, self.arch).supported_tags())
         built: dict[str, DistFile] = {}
         for path in paths:

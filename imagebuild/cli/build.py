@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from imagebuild.cli import complete
 from imagebuild.cli.options import (
     ProfileRequest,
     absolute,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from imagebuild.build import Artifact
     from imagebuild.config.profile import Profile
     from imagebuild.inputs import Inputs
+    from imagebuild.memory import Fact
     from imagebuild.plan import Plan
 
 
@@ -43,7 +45,7 @@ class _Places:
 
 
 @click.command(epilog="Example: imagebuild build ubuntu jammy -o trove-guest.qcow2")
-@click.argument("target", nargs=-1, metavar="OS RELEASE | PROFILE")
+@click.argument("target", nargs=-1, metavar="OS RELEASE | PROFILE", shell_complete=complete.target)
 @click.option(
     "-o", "--output", "outputs", multiple=True, metavar="FILE",
     type=click.Path(path_type=Path, dir_okay=False), envvar="IMAGEBUILD_OUTPUT", show_envvar=True,
@@ -58,11 +60,11 @@ class _Places:
 @cache_option
 @click.option(
     "--dry-run", is_flag=True, envvar="IMAGEBUILD_DRY_RUN", show_envvar=True,
-    help="Print the plan, change nothing.",
+    help="Print the plan; nothing but the cache is changed.",
 )  # fmt: skip
 @click.option(
     "--offline", is_flag=True, envvar="IMAGEBUILD_OFFLINE", show_envvar=True,
-    help="Ask nothing of the network; what it would have said is marked as not resolved.",
+    help="Ask nothing of the network: use what it said before and what is in the cache.",
 )  # fmt: skip
 @click.option(
     "--wait", is_flag=True, envvar="IMAGEBUILD_WAIT", show_envvar=True,
@@ -86,6 +88,11 @@ def build(
     """Build a guest image of OpenStack Trove: an artifact directory with the image, its
     manifest and checksums.
     """
+    from imagebuild.host import versions
+    from imagebuild.memory import Memory
+
+    # They answer while this process imports what it needs.
+    versions.prefetch(Memory(cache_dir / "resolved", offline=True))
     places = _Places(
         cache=cache_dir,
         images=absolute(images_dir, "--images-dir"),
@@ -99,8 +106,10 @@ def build(
     if not dry_run:
         _check_times(inputs)
     if dry_run:
-        _show(plan, as_json)
+        _show(plan, inputs, as_json)
         return
+    for fact in inputs.remembered:
+        terminal.info(_as_of(fact))
     artifact = _run(plan, inputs, places, wait=wait)
     if as_json:
         terminal.json(
@@ -178,7 +187,13 @@ def _plan(
     from imagebuild.plan import make_plan
     from imagebuild.resolve import resolve
 
-    inputs = resolve(profile, workdir=places.cache / "sources", offline=offline, for_run=for_run)
+    inputs = resolve(
+        profile,
+        workdir=places.cache / "sources",
+        memory=places.cache / "resolved",
+        offline=offline,
+        for_run=for_run,
+    )
     directory = places.artifacts or places.images / "{name}"
     return make_plan(inputs, directory, places.files), inputs
 
@@ -247,13 +262,15 @@ def _say_dev(artifact: Artifact) -> None:
     terminal.warning(f"this is a dev image, it holds {what}: it must not be published")
 
 
-def _show(plan: Plan, as_json: bool) -> None:
+def _show(plan: Plan, inputs: Inputs, as_json: bool) -> None:
     """Print the plan; the JSON form holds everything."""
     if as_json:
-        terminal.json(plan.to_json())
+        remembered = [fact.to_json() for fact in inputs.remembered]
+        terminal.json(plan.to_json() | {"remembered": remembered})
         return
     lines = [f"plan for {plan.name}" + ("  (provisional)" if plan.provisional else "")]
     lines += [f"  not resolved: {u}" for u in plan.unresolved]
+    lines += [f"  {_as_of(fact)}" for fact in inputs.remembered]
     for stage in plan.stages:
         lines.append(f"stage {stage.name}  {stage.id[:16]}")
         if stage.elements:
@@ -270,6 +287,13 @@ def _show(plan: Plan, as_json: bool) -> None:
     lines += [f"image     {image}" for image in plan.outputs["images"]]
     lines += [f"also      {place}" for place in plan.outputs["places"]]
     terminal.data("\n".join(map(one_line, lines)))
+
+
+def _as_of(fact: Fact) -> str:
+    """How old something is that was remembered instead of asked."""
+    from imagebuild.memory import age
+
+    return f"as of {age(fact, time.time())}: {fact.what}"
 
 
 def _short(value: object) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from imagebuild.cli import complete
 from imagebuild.cli.options import absolute, images_option, json_option
 from imagebuild.cli.terminal import terminal
 
@@ -21,8 +22,12 @@ _STYLES = {
 
 @click.command(epilog="Example: imagebuild diff trove-guest-debian-bookworm-amd64-1a2b3c4d "
                "trove-guest-debian-bookworm-amd64")  # fmt: skip
-@click.argument("before", type=click.Path(path_type=Path), metavar="A")
-@click.argument("after", type=click.Path(path_type=Path), metavar="B")
+@click.argument(
+    "before", type=click.Path(path_type=Path), metavar="A", shell_complete=complete.artifact
+)
+@click.argument(
+    "after", type=click.Path(path_type=Path), metavar="B", shell_complete=complete.artifact
+)
 @click.option(
     "--markdown", is_flag=True, envvar="IMAGEBUILD_MARKDOWN", show_envvar=True,
     help="Print Markdown, for a mail or a page.",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from imagebuild.cli import complete
 from imagebuild.cli.options import (
     ProfileRequest,
     cache_option,
@@ -30,7 +31,9 @@ _NEEDS = ("build", "boot", "publish", "mirror")
 
 
 @click.command(epilog="Example: imagebuild doctor ubuntu jammy --for build --for boot")
-@click.argument("target", nargs=-1, metavar="[OS RELEASE | PROFILE]")
+@click.argument(
+    "target", nargs=-1, metavar="[OS RELEASE | PROFILE]", shell_complete=complete.target
+)
 @click.option(
     "--for", "purposes", multiple=True, type=click.Choice([*_NEEDS, "all"]),
     default=("build",), show_default=True, envvar="IMAGEBUILD_FOR", show_envvar=True,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from imagebuild.cli import complete
 from imagebuild.cli.options import absolute, images_option, json_option
 from imagebuild.cli.terminal import terminal
 
@@ -18,7 +19,7 @@ SCHEMA_VERSION = 1
 
 
 @click.command(epilog="Example: imagebuild inspect trove-guest-ubuntu-jammy-amd64 --why-big")
-@click.argument("artifact", type=click.Path(path_type=Path))
+@click.argument("artifact", type=click.Path(path_type=Path), shell_complete=complete.artifact)
 @click.option(
     "--why-big", is_flag=True, envvar="IMAGEBUILD_WHY_BIG", show_envvar=True,
     help="Show where the bytes of the root filesystem are.",

@@ -8,13 +8,16 @@ import os
 import signal
 import sys
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from imagebuild import __version__
 from imagebuild.cli.terminal import terminal
 from imagebuild.errors import ExitCode, ImagebuildError, Interrupted, UsageError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 #: verb -> (module, one-line help). The module is imported when the verb is used, so
 #: that `--help` and shell completion stay fast.
@@ -50,6 +53,14 @@ class LazyGroup(click.Group):
         command = getattr(module, cmd_name)
         assert isinstance(command, click.Command)  # noqa: S101 - a slip of ours, not of the user
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The verbs, without the import of their modules that click would do; and options."""
+        from click.shell_completion import CompletionItem
+
+        options = click.Command.shell_complete(self, ctx, incomplete)
+        verbs = [(v, text) for v, (_, text) in sorted(VERBS.items()) if v.startswith(incomplete)]
+        return [*(CompletionItem(verb, help=text) for verb, text in verbs), *options]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):

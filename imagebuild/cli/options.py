@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from imagebuild.cli import complete
+
 if TYPE_CHECKING:
     from imagebuild.config.load import LoadedProfile, Override
 
@@ -50,6 +52,7 @@ class _Flag:
     append: bool = False
     #: The value that a flag without an argument stands for.
     means: str = ""
+    completes: complete.Complete | None = None
 
     @property
     def envvar(self) -> str:
@@ -61,7 +64,7 @@ class _Flag:
 
 
 _FLAGS = (
-    _Flag("arch", "arch", "ARCH", "Architecture: amd64 or arm64."),
+    _Flag("arch", "arch", "ARCH", "Architecture: amd64 or arm64.", completes=complete.word("Arch")),
     _Flag("guest-username", "guest.username", "NAME", "The guest's user."),
     _Flag(
         "dev", "agent.mode", "",
@@ -71,26 +74,36 @@ _FLAGS = (
     _Flag(
         "root-password-file", "guest.root_password_file", "FILE",
         "Give root the password in this file; it makes the image a dev image.",
+        completes=complete.place("file"),
     ),
     _Flag("image-size", "disk.size", "SIZE", "Size of the disk; a bare number is GiB."),
     _Flag(
         "agent", "agent.source", "SOURCE",
         "Guest agent: pypi:trove==VERSION, git+URL@REF or a path.",
+        completes=complete.place("dir"),
     ),
-    _Flag("trove-series", "agent.series", "SERIES", "OpenStack series, like 2025.2."),
+    _Flag(
+        "trove-series", "agent.series", "SERIES", "OpenStack series, like 2025.2.",
+        completes=complete.word("Series"),
+    ),
     _Flag(
         "datasource", "cloud_init.datasources", "NAME",
         "cloud-init datasource; repeat it for more, in order.", multiple=True,
+        completes=complete.word("Datasource"),
     ),
     _Flag("mirror", "mirror.url", "URL", "The distribution's archive."),
     _Flag(
         "snapshot", "mirror.snapshot", "TIME",
         "Packages as they were then, like 20260101T000000Z, from the snapshot service.",
     ),
-    _Flag("keyring", "mirror.keyring", "FILE", "Keyring that signs the archive."),
+    _Flag(
+        "keyring", "mirror.keyring", "FILE", "Keyring that signs the archive.",
+        completes=complete.place("file"),
+    ),
     _Flag(
         "elements-path", "elements.path", "DIR",
         "Directory with elements of your own (repeatable).", multiple=True, append=True,
+        completes=complete.place("dir"),
     ),
     _Flag(
         "element", "elements", "[STAGE:]NAME",
@@ -164,6 +177,7 @@ def image_options(function: _F) -> _F:
             click.option(
                 f"--{flag.name}", flag.parameter, metavar=flag.metavar, multiple=flag.multiple,
                 envvar=flag.envvar, show_envvar=True, help=f"{flag.help} [{flag.key}]",
+                shell_complete=flag.completes,
             )
             if not flag.means
             else click.option(

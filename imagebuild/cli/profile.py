@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from imagebuild.cli import complete
 from imagebuild.cli.options import (
     ProfileRequest,
     image_options,
@@ -53,7 +54,13 @@ def list_(profiles_path: tuple[Path, ...], as_json: bool) -> None:
 
 
 @profile.command()
-@click.argument("target", nargs=-1, required=True, metavar="OS RELEASE | NAME | FILE")
+@click.argument(
+    "target",
+    nargs=-1,
+    required=True,
+    metavar="OS RELEASE | NAME | FILE",
+    shell_complete=complete.target,
+)
 @click.option(
     "--origin", is_flag=True, envvar="IMAGEBUILD_ORIGIN", show_envvar=True,
     help="Say who set each key: a file and line, a flag, the environment, or the default.",

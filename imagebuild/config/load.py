@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import platformdirs
 from pydantic import BaseModel, ValidationError
 
 from imagebuild.config import problems as problems_
+from imagebuild.config.finding import SUFFIXES, named_profiles, search_path
 from imagebuild.config.merge import (
     Override,
     apply_overrides,
@@ -26,9 +26,8 @@ from imagebuild.config.merge import (
 )
 from imagebuild.config.profile import Profile
 from imagebuild.config.yamlmarks import Document, Loc, dotted, load_file
-from imagebuild.data import profiles_dir
 from imagebuild.errors import ConfigError
-from imagebuild.files import is_descriptor, is_directory, is_file
+from imagebuild.files import is_descriptor, is_file
 
 __all__ = [
     "LoadedProfile",
@@ -41,7 +40,6 @@ __all__ = [
     "parse_set",
 ]
 
-_SUFFIXES = (".yaml", ".yml")
 #: So many profiles may extend each other in a row.
 MAX_CHAIN = 32
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -80,8 +78,8 @@ def load_profile(
     `search` holds directories to look in before the user's own and the shipped ones.
     Something with a slash or ending in .yaml is a path. Raises ConfigError.
     """
-    path = _locate(name_or_path, _search_path(search))
-    document = _read_chain(path, _search_path(search))
+    path = _locate(name_or_path, search_path(search))
+    document = _read_chain(path, search_path(search))
     found = apply_overrides(document, overrides)
     profile: Profile | None = None
     try:
@@ -102,7 +100,7 @@ def check_file(path: Path, search: Sequence[Path] = ()) -> None:
     if not path.name.startswith("_"):
         load_profile(str(path.absolute()), (), search)
         return
-    document = _read_chain(path, _search_path(search))
+    document = _read_chain(path, search_path(search))
     try:
         Profile.model_validate(document.tree)
     except ValidationError as exc:
@@ -117,7 +115,7 @@ def list_profiles(search: Sequence[Path] = ()) -> list[ProfileSummary]:
 
     Of two files with one name the first on the search path counts.
     """
-    named = _named(_search_path(search))
+    named = named_profiles(search_path(search))
     return [_summary(name, path, search) for name, path in sorted(named.items())]
 
 
@@ -127,7 +125,7 @@ def find_profile(os_name: str, release: str, search: Sequence[Path] = ()) -> Pat
     That is the file OS-RELEASE.yaml, or else the only profile that says so inside.
     Raises ConfigError naming what exists when there is none, or more than one.
     """
-    named = _named(_search_path(search))
+    named = named_profiles(search_path(search))
     if f"{os_name}-{release}" in named:
         return named[f"{os_name}-{release}"]
     profiles = [p for p in list_profiles(search) if not p.error]
@@ -143,39 +141,11 @@ def find_profile(os_name: str, release: str, search: Sequence[Path] = ()) -> Pat
     known = sorted({f"{p.os} {p.release}" for p in profiles})
     raise ConfigError(
         f"there is no profile for {os_name} {release}",
-        where=", ".join(str(directory) for directory in _search_path(search)),
+        where=", ".join(str(directory) for directory in search_path(search)),
         detail="these exist: " + ", ".join(known),
         hint=problems_.nearest_hint(f"{os_name} {release}", known)
         or "write a profile of your own and name its file",
     )
-
-
-def _search_path(search: Sequence[Path]) -> list[Path]:
-    for directory in search:
-        if not is_directory(directory):
-            raise ConfigError(
-                f"{directory} is not a directory",
-                where="the search path of profiles",
-                hint="correct --profiles-path or IMAGEBUILD_PROFILES_PATH",
-            )
-    user = platformdirs.user_config_path("imagebuild") / "profiles"
-    return [*search, user, profiles_dir()]
-
-
-def _named(directories: Sequence[Path]) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for directory in directories:
-        try:
-            files = sorted(directory.iterdir()) if is_directory(directory) else []
-        except OSError as exc:
-            raise ConfigError(
-                f"cannot read the directory {directory}: {exc.strerror}", where=str(directory)
-            ) from exc
-        for path in files:
-            is_profile = path.suffix in _SUFFIXES and is_file(path)
-            if is_profile and not path.name.startswith(("_", ".")):
-                found.setdefault(path.stem, path)
-    return found
 
 
 def _summary(name: str, path: Path, search: Sequence[Path]) -> ProfileSummary:
@@ -187,13 +157,13 @@ def _summary(name: str, path: Path, search: Sequence[Path]) -> ProfileSummary:
 
 
 def _is_path(name_or_path: str) -> bool:
-    return "/" in name_or_path or name_or_path.endswith(_SUFFIXES)
+    return "/" in name_or_path or name_or_path.endswith(SUFFIXES)
 
 
 def _in_directory(name: str, directory: Path) -> Path | None:
     if not _PLAIN_NAME.fullmatch(name) or len(name) > 200:
         return None
-    candidates = (directory / f"{name}{suffix}" for suffix in _SUFFIXES)
+    candidates = (directory / f"{name}{suffix}" for suffix in SUFFIXES)
     return next((path for path in candidates if is_file(path)), None)
 
 
@@ -204,7 +174,7 @@ def _locate(name_or_path: str, directories: Sequence[Path]) -> Path:
         found = _in_directory(name_or_path, directory)
         if found:
             return found
-    names = sorted(_named(directories))
+    names = sorted(named_profiles(directories))
     raise ConfigError(
         f"there is no profile named {name_or_path!r}",
         where=", ".join(str(directory) for directory in directories),

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from imagebuild.doctor.packages import Family, family
 from imagebuild.errors import ImagebuildError, PreflightError
-from imagebuild.host import kvm
+from imagebuild.host import kvm, versions
 from imagebuild.host.run import run, which
 from imagebuild.host.space import existing
 
@@ -144,6 +144,11 @@ class Host:
             return version(name)
         except PackageNotFoundError:
             return None
+
+    def version_text(self, argv: Sequence[str]) -> str:
+        """What a program prints when it is asked for its version; "" when it does not."""
+        asked = versions.ask(argv)
+        return asked.result() if asked else ""
 
     def run(self, argv: Sequence[str], seconds: float = 10) -> Said:
         """Run a program that changes nothing."""

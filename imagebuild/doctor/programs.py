@@ -121,7 +121,7 @@ def versions(host: Host, subject: Subject) -> Iterator[Finding]:
         program = minimum.argv[0]
         if not host.which(program):
             continue  # said elsewhere
-        found = parse_version(host.run(minimum.argv).text)
+        found = parse_version(host.version_text(minimum.argv))
         if found is None:
             yield Finding(Level.WARNING, f"{program} does not say its version")
         elif found >= minimum.version:

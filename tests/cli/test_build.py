@@ -18,8 +18,11 @@ from imagebuild.cli.build import _say_dev
 from imagebuild.cli.main import run
 from imagebuild.cli.terminal import terminal
 from imagebuild.data import elements_dir, profiles_dir
+from imagebuild.errors import PolicyError
 from imagebuild.host.preflight import BUILD_TOOLS
 from imagebuild.host.run import NETWORK_ENV, which
+from imagebuild.inputs import Inputs
+from imagebuild.plan import Plan
 from tests.unit.test_archive import RELEASE, Signing, closed_port, serve, two_signings
 
 Usage = namedtuple("Usage", "total used free")
@@ -331,7 +334,8 @@ def test_expired_mirror_stops_a_build_before_it_begins(
         err = failing(capsys, 4, *argv).splitlines()
     assert err[0] == "error: 2 things stand in the way"
     assert [x for x in err if "Release file has expired" in x][1].endswith("bookworm-updates")
-    left = [x for x in everything_below(tmp_path) if not x.startswith("xdg-cache/imagebuild/sou")]
+    known = ("xdg-cache/imagebuild/sources", "xdg-cache/imagebuild/resolved")
+    left = [x for x in everything_below(tmp_path) if not x.startswith(known)]
     assert left in (["keyring.gpg"], ["keyring.gpg", "xdg-cache", "xdg-cache/imagebuild"])
 
 
@@ -371,6 +375,44 @@ def test_a_provisional_plan_is_not_run(
     assert lines[-1].startswith("  try: run without --offline")
     assert not images.exists()
     assert [x for x in everything_below(cache) if not x.startswith("logs")] == []
+
+
+def test_offline_after_online_is_the_same_plan(
+    capsys: pytest.CaptureFixture[str], signings: tuple[Signing, Signing], tmp_path: Path
+) -> None:
+    with site(signings[0], tmp_path) as argv:
+        assert run([*argv, "--dry-run", "--json"]) == 0
+    online = json.loads(capsys.readouterr().out)
+    assert online["remembered"] == []
+    assert run([*argv, "--offline", "--dry-run", "--json"]) == 0
+    known = json.loads(capsys.readouterr().out)
+    release = f"Release file of {argv[argv.index('--mirror') + 1]} bookworm"
+    assert [fact["what"] for fact in known["remembered"]] == [release, f"{release}-updates"]
+    assert known | {"remembered": []} == online
+    assert known["provisional"] is False
+    assert run([*argv, "--offline", "--dry-run"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == [f"plan for {online['name']}", f"  as of a moment ago: {release}"]
+
+
+def test_offline_run_of_what_is_known(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when the Release file has expired since: nothing is going to be downloaded."""
+
+    def build(plan: Plan, inputs: Inputs, *_: object, **__: object) -> None:
+        assert inputs.offline
+        raise PolicyError("provisional" if plan.provisional else "it would run")
+
+    dated = RELEASE.replace(b"SHA256:", b"Valid-Until: Sat, 08 Mar 2025 10:00:00 UTC\nSHA256:")
+    monkeypatch.setattr("tests.unit.test_archive.RELEASE", dated)
+    monkeypatch.setattr("imagebuild.build.build", build)
+    with two_signings() as (expired, _), site(expired, tmp_path) as argv:
+        assert run([*argv, "--dry-run"]) == 0
+    capsys.readouterr()
+    lines = failing(capsys, 7, *argv, "--offline").splitlines()
+    assert lines[0].startswith("as of a moment ago: Release file of ")
+    assert "error: it would run" in lines
 
 
 def test_keys_from_the_environment(

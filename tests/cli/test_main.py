@@ -136,18 +136,135 @@ def test_the_error_chooses_the_exit_code(
     assert capsys.readouterr().err == shown
 
 
-def test_start_is_fast_because_little_is_imported() -> None:
-    code = "import json, sys, imagebuild.cli.main; print(json.dumps(sorted(sys.modules)))"
+#: As the console script does; what is loaded by then goes to stderr.
+START = """
+import json, sys
+before = set(sys.modules)
+from imagebuild.cli.main import main
+try:
+    main()
+finally:
+    print(json.dumps(sorted(set(sys.modules) - before)), file=sys.stderr)
+"""
+#: Of the standard library: they take long to import, and no help needs them.
+HEAVY = {"asyncio", "concurrent", "email", "http", "multiprocessing", "sqlite3", "ssl", "xml"}
+FIRST = {"imagebuild", "imagebuild.cli", "imagebuild.cli.main", "imagebuild.cli.terminal",
+         "imagebuild.errors"}  # fmt: skip
+VERB = FIRST | {"imagebuild.cli.complete", "imagebuild.cli.options"}
+PROFILES = {"imagebuild.config", "imagebuild.config.finding", "imagebuild.config.words",
+            "imagebuild.data", "imagebuild.files"}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("argv", "completed", "own"),
+    [
+        (["--help"], None, FIRST),
+        (["--version"], None, FIRST),
+        (["build", "--help"], None, VERB | {"imagebuild.cli.build"}),
+        (["profile", "show", "--help"], None, VERB | {"imagebuild.cli.profile"}),
+        ([], "", FIRST),
+        ([], "build --", VERB | {"imagebuild.cli.build"}),
+        ([], "build ub", VERB | PROFILES | {"imagebuild.cli.build"}),
+        ([], "profile show ubuntu ", VERB | PROFILES | {"imagebuild.cli.profile"}),
+    ],
+)
+def test_start_is_fast_because_little_is_imported(
+    argv: list[str], completed: str | None, own: set[str]
+) -> None:
+    words = {} if completed is None else completion(completed)
     done = subprocess.run(
-        [sys.executable, "-c", code], env=environment(), capture_output=True, check=True
+        [sys.executable, "-c", START, *argv],
+        env=environment() | words, capture_output=True, check=True,
+    )  # fmt: skip
+    assert done.stdout
+    loaded = set(json.loads(done.stderr.splitlines()[-1]))
+    assert {name for name in loaded if name.partition(".")[0] == "imagebuild"} == own
+    others = {name.partition(".")[0] for name in loaded} - {"imagebuild"}
+    assert others - sys.stdlib_module_names <= {"click", "platformdirs"}
+    assert others & HEAVY == set()
+
+
+def completion(line: str) -> dict[str, str]:
+    """What click's script for bash asks with when TAB is pressed after `imagebuild LINE`."""
+    words = ["imagebuild", *line.split(" ")]
+    return {
+        "_IMAGEBUILD_COMPLETE": "bash_complete",
+        "COMP_WORDS": " ".join(words),
+        "COMP_CWORD": str(len(words) - 1),
+    }
+
+
+def completions(line: str, **more: str) -> list[str]:
+    """Candidates of a kind each (plain, file, dir), as the shell gets them."""
+    done = subprocess.run(
+        [sys.executable, "-m", "imagebuild"], env=environment() | completion(line) | more,
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
+def test_completion_of_verbs_and_options() -> None:
+    assert completions("") == [f"plain,{verb}" for verb in sorted(main_.VERBS)]
+    assert completions("do") == ["plain,doctor"]
+    assert "plain,--verbose" in completions("--")
+    assert completions("build --dry") == ["plain,--dry-run"]
+    assert completions("profile s") == ["plain,schema", "plain,show"]
+
+
+@pytest.mark.parametrize("verb", ["build", "doctor", "profile show"])
+def test_completion_of_profiles(verb: str, tmp_path: Path) -> None:
+    own = tmp_path / "profiles"
+    own.mkdir()
+    for name in ("debian-trixie.yaml", "site.yaml", "_parent.yaml", "notes.txt"):
+        (own / name).touch()
+    assert completions(f"{verb} debian ") == ["plain,bookworm"]
+    known = completions(f"{verb} --profiles-path {own} ")
+    assert known == ["file,", *(f"plain,{name}" for name in (
+        "debian", "debian-bookworm", "debian-trixie", "site", "ubuntu", "ubuntu-jammy",
+        "ubuntu-noble",
+    ))]  # fmt: skip
+    by_variable = completions(f"{verb} debian ", IMAGEBUILD_PROFILES_PATH=str(own))
+    assert by_variable == ["plain,bookworm", "plain,trixie"]
+    assert completions(f"{verb} debian bookworm ") == []
+    assert completions(f"{verb} ./s") == ["file,./s"]
+    assert completions(f"{verb} --profiles-path {tmp_path}/none ") == []
+
+
+def test_completion_of_values(tmp_path: Path) -> None:
+    series = ["2025.1", "2025.2", "2026.1", "2026.2"]
+    assert completions("build --trove-series ") == [f"plain,{s}" for s in series]
+    assert completions("build --arch a") == ["plain,amd64", "plain,arm64"]
+    assert completions("build --datasource Op") == ["plain,OpenNebula", "plain,OpenStack"]
+    assert completions("build --keyring /x") == ["file,/x"]
+    assert completions("build --elements-path x") == ["dir,x"]
+    assert completions("build -o x") == ["file,x"]
+    for name in ("trove-guest-a", "trove-guest-b", ".hidden"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "trove-guest-c").touch()
+    artifacts = ["file,", "plain,trove-guest-a", "plain,trove-guest-b"]
+    assert completions(f"inspect --images-dir {tmp_path} ") == artifacts
+    assert completions(f"diff --images-dir {tmp_path} trove-guest-a ") == artifacts
+    assert completions(f"inspect --images-dir {tmp_path}/none ") == ["file,"]
+
+
+def test_bash_completes_with_the_line_of_the_readme(tmp_path: Path) -> None:
+    command = tmp_path / "imagebuild"
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m imagebuild "$@"\n')
+    command.chmod(0o755)
+    line = 'eval "$(_IMAGEBUILD_COMPLETE=bash_source imagebuild)"'
+    assert line in (ROOT / "README.md").read_text()
+    script = f"""{line}
+    compopt() {{ :; }}  # there is no completion going on
+    COMP_WORDS=(imagebuild build ubuntu "") COMP_CWORD=3
+    $(complete -p imagebuild | sed 's/.*-F \\([^ ]*\\).*/\\1/') imagebuild "" ubuntu
+    echo "${{COMPREPLY[@]}}"
+    """
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", script], env=environment() | {"PATH": path}, capture_output=True, text=True
     )
-    loaded = set(json.loads(done.stdout))
-    assert "imagebuild.cli.main" in loaded
-    heavy = {"pydantic", "rich", "requests", "openstack", "docker", "yaml", "unearth"}
-    assert loaded & heavy == set()
-    assert {name for name in loaded if name.startswith("imagebuild.")} == {
-        "imagebuild.cli", "imagebuild.cli.main", "imagebuild.cli.terminal", "imagebuild.errors",
-    }  # fmt: skip
+    assert (done.stdout, done.stderr) == ("jammy noble\n", "")
 
 
 @pytest.mark.parametrize(

@@ -103,8 +103,8 @@ class Described(Host):
     def distribution(self, name: str) -> str | None:
         return {"diskimage-builder": self.facts.dib}[name]
 
-    def run(self, argv: Sequence[str], seconds: float = 10) -> Said:  # noqa: ARG002
-        return Said(0, self.facts.versions[argv[0]])
+    def version_text(self, argv: Sequence[str]) -> str:
+        return self.facts.versions[argv[0]]
 
     def memory(self) -> Memory:
         return self.facts.memory

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from imagebuild.agent.series import get_series
 from imagebuild.agent.source import AgentInput, SourceKind, resolve_agent, source_tree
 from imagebuild.agent.tree import next_version, plain_files, tree_digest
 from imagebuild.errors import BuildError, ConfigError, TemporaryError
+from imagebuild.memory import Memory
 from tests.unit.agent_index import make_sdist, make_wheel, serve
 
 SETUP_CFG = "[metadata]\nname = trove\npython-requires = >=3.10\n"
@@ -71,7 +73,8 @@ def resolve(
 ) -> AgentInput:
     return resolve_agent(
         str(source) if source else None, series, python,
-        workdir=work / "work", offline=offline, env=env or {}, release="ubuntu jammy",
+        workdir=work / "work", memory=Memory(work / "resolved", offline=offline), env=env or {},
+        release="ubuntu jammy",
     )  # fmt: skip
 
 
@@ -359,6 +362,37 @@ def test_offline_uses_only_commits_at_hand(checkout: Path, bare: str, tmp_path: 
     assert resolve(f"git+{bare}@{tip}", tmp_path, offline=True) == online
     branch = resolve(f"git+{bare}@stable/2025.2", tmp_path, offline=True)
     assert (branch.resolved, branch.series, branch.commit) == (False, "2025.2", None)
+
+
+def test_offline_a_branch_is_where_it_was_seen_last(
+    checkout: Path, bare: str, tmp_path: Path
+) -> None:
+    source = f"git+{bare}@master"
+    seen = resolve(source, tmp_path)
+    write(checkout, "trove/__init__.py", "# four\n")
+    sh(checkout, "git", "commit", "-qam", "four")
+    sh(checkout, "git", "push", "-q", bare, "master")
+    assert resolve(source, tmp_path, offline=True) == seen
+    assert resolve(source, tmp_path, offline=True, series="2025.1").series == "2025.1"
+    assert not resolve(f"git+{bare}@25.0.0", tmp_path, offline=True).resolved, "never asked"
+    assert resolve(source, tmp_path).commit != seen.commit
+    shutil.rmtree(tmp_path / "work/git")
+    lost = resolve(source, tmp_path, offline=True)
+    assert (lost.resolved, lost.commit) == (False, sh(checkout, "git", "rev-parse", "master"))
+
+
+def test_offline_a_release_is_what_its_index_said(tmp_path: Path) -> None:
+    with serve() as index, serve() as another:
+        index.add("trove", make_wheel("trove", "25.0.7"), requires_python=">=3.9")
+        env = index.env(tmp_path)
+        online = resolve("pypi:trove==25.0.7", tmp_path, env=env)
+        asked = len(index.asked)
+        assert resolve("pypi:trove==25.0.7", tmp_path, env=env, offline=True) == online
+        # Another index may have another file; another release was never asked about.
+        for source, place in (("25.0.7", another.env(tmp_path)), ("25.0.8", env)):
+            agent = resolve(f"pypi:trove=={source}", tmp_path, env=place, offline=True)
+            assert not agent.resolved
+        assert (len(index.asked), another.asked) == (asked, [])
 
 
 def test_a_password_is_in_no_argv_no_url_and_no_result(tmp_path: Path) -> None:

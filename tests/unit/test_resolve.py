@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import threading
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -16,8 +20,11 @@ from imagebuild.config.merge import Override, parse_set
 from imagebuild.config.profile import Profile
 from imagebuild.digest import of_bytes, of_file
 from imagebuild.errors import ConfigError, TemporaryError
+from imagebuild.host import versions
 from imagebuild.host.run import NETWORK_ENV
 from imagebuild.inputs import Archive, Inputs
+from imagebuild.memory import Memory
+from imagebuild.plan import make_plan
 from imagebuild.resolve import resolve
 from tests.unit.test_archive import DATE, Signing, closed_port, serve, two_signings
 
@@ -322,6 +329,110 @@ def test_network_variables_by_name_alone(tmp_path: Path, monkeypatch: pytest.Mon
     assert "hunter2" not in repr(inputs)
 
 
+def both(profile: Profile, tmp_path: Path, *, offline: bool) -> Inputs:
+    cache = tmp_path / "cache"
+    return resolve(profile, workdir=cache / "sources", memory=cache / "resolved", offline=offline)
+
+
+def ids(inputs: Inputs) -> list[str]:
+    return [stage.id for stage in make_plan(inputs, Path("/images/{name}")).stages]
+
+
+def test_offline_knows_what_was_resolved_online(
+    keyring: Path,
+    signings: tuple[Signing, Signing],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ours, other = signings
+    signed = (200, ours.in_release)
+    debian = "/debian/dists/bookworm{}/InRelease"
+    docker = {
+        "/docker/dists/bookworm/InRelease": (200, other.in_release),
+        "/docker/gpg": (200, other.armored),
+    }
+    with serve({debian.format(""): signed, debian.format("-updates"): signed} | docker) as url:
+        key = url.replace("://", "://me:hunter2@") + "/docker/gpg"
+        profile = with_docker_ce(url, keyring, other.fingerprint, key)
+        online = both(profile, tmp_path, offline=False)
+    assert (online.offline, online.remembered) == (False, ())
+    learned = int(time.time())
+    monkeypatch.setattr(time, "time", lambda: learned + 7200.0)
+    known = both(profile, tmp_path, offline=True)
+    assert replace(known, offline=False, remembered=()) == online
+    assert known.offline
+    assert known.unresolved == ()
+    assert ids(known) == ids(online)
+    assert [fact.what for fact in known.remembered] == [
+        f"Release file of {url}/debian bookworm",
+        f"Release file of {url}/debian bookworm-updates",
+        f"Release file of {url}/docker bookworm",
+        f"key {url}/docker/gpg",
+    ]
+    assert all(learned - 60 <= fact.learned <= learned for fact in known.remembered)
+    kept = list((tmp_path / "cache/resolved").iterdir())
+    assert len([p for p in kept if not p.name.startswith("version-")]) == 4
+    assert not any(b"hunter2" in path.read_bytes() for path in kept)
+    # Damaged is forgotten, and nothing else is.
+    (release,) = (p for p in kept if p.name.startswith("docker-key-"))
+    release.write_bytes(release.read_bytes()[:-9])
+    assert both(profile, tmp_path, offline=True).unresolved == (
+        f"Release file of {url}/docker bookworm",
+        f"key of {url}/docker",
+    )
+
+
+def test_offline_another_keyring_or_mirror_was_never_learned(
+    mirror: str, keyring: Path, signings: tuple[Signing, Signing], tmp_path: Path
+) -> None:
+    both(site_profile(mirror, keyring), tmp_path, offline=False)
+    assert both(site_profile(mirror, keyring), tmp_path, offline=True).unresolved == ()
+    elsewhere = site_profile(mirror.replace("127.0.0.1", "localhost"), keyring)
+    assert len(both(elsewhere, tmp_path, offline=True).unresolved) == 2
+    # A signature that this keyring never vouched for is none.
+    keyring.write_bytes(signings[0].public + signings[1].public)
+    assert len(both(site_profile(mirror, keyring), tmp_path, offline=True).unresolved) == 2
+
+
+def test_what_a_pin_refuses_it_refuses_offline_too(
+    keyring: Path, signings: tuple[Signing, Signing], tmp_path: Path
+) -> None:
+    path = "/a/20250301T090000Z/dists/bookworm/InRelease"
+    with serve({path: (200, signings[0].in_release)}) as url:
+        profile = profile_of(
+            "mirror.snapshot=20250301T090000Z", f"mirror.snapshot_url={url}/a/{{snapshot}}",
+            "mirror.security=null", "mirror.suites=[bookworm]", f"mirror.keyring={keyring}",
+        )  # fmt: skip
+        for offline in (False, True):
+            with pytest.raises(ConfigError, match="a later state than the pinned one"):
+                both(profile, tmp_path, offline=offline)
+
+
+def test_suites_are_asked_at_the_same_time(
+    keyring: Path, signings: tuple[Signing, Signing], tmp_path: Path
+) -> None:
+    together = threading.Barrier(2)
+
+    class Answers(dict[str, tuple[int, bytes]]):
+        def get(self, path: str, default: object = None) -> tuple[int, bytes]:  # noqa: ARG002
+            together.wait(20)
+            return 200, signings[0].in_release
+
+    with serve(Answers()) as url:
+        inputs = resolve(site_profile(url, keyring), workdir=tmp_path)
+    assert [s.name for s in inputs.archives[0].suites] == ["bookworm", "bookworm-updates"]
+
+
+def test_a_dev_image_can_be_built_offline(mirror: str, keyring: Path, tmp_path: Path) -> None:
+    """Its keys are made here: nothing of them comes from the network."""
+    profile = site_profile(mirror, keyring, "agent.mode=dev")
+    both(profile, tmp_path, offline=False)
+    known = both(profile, tmp_path, offline=True)
+    assert known.unresolved == ()
+    assert known.dev is not None
+    assert known.dev.key is not None
+
+
 def certificates(tmp_path: Path, *texts: str) -> Inputs:
     paths = []
     for number, text in enumerate(texts):
@@ -377,6 +488,30 @@ def test_versions_of_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         tool.write_text(f"#!/bin/sh\necho '{text}' >&2\n")
         tool.chmod(0o755)
     monkeypatch.setattr("imagebuild.host.run.PATH", str(tmp_path))
-    versions = resolve_.tool_versions()
-    assert (versions["mke2fs"], versions["qemu-img"]) == ("1.47.0", "unknown")
-    assert (versions["mmdebstrap"], versions["mtools"]) == ("absent", "absent")
+    found = resolve_.tool_versions()
+    assert (found["mke2fs"], found["qemu-img"]) == ("1.47.0", "unknown")
+    assert (found["mmdebstrap"], found["mtools"]) == ("absent", "absent")
+
+
+def test_a_tool_is_asked_once_for_its_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = tmp_path / "asked"
+    tool = tmp_path / "qemu-img"
+    monkeypatch.setattr("imagebuild.host.run.PATH", str(tmp_path))
+    for version in ("7.2.1", "7.2.22"):
+        tool.write_text(f"#!/bin/sh\necho x >> {asked}; echo qemu-img version {version}\n")
+        tool.chmod(0o755)
+        for _ in range(2):
+            assert resolve_.tool_versions()["qemu-img"] == version, "an upgrade goes unnoticed"
+    assert asked.read_text() == "x\nx\n"
+    # Another process knows it from the last one that was online, as long as the file is the same.
+    versions.keep(Memory(tmp_path / "resolved", offline=False))
+    assert [p.name[:8] for p in (tmp_path / "resolved").iterdir()] == ["version-"]
+    for changed in (False, True):
+        if changed:
+            os.utime(tool, (1, 1))
+        monkeypatch.setattr(versions, "_asked", {})
+        versions.prefetch(Memory(tmp_path / "resolved", offline=True))
+        assert resolve_.tool_versions()["qemu-img"] == "7.2.22"
+        assert asked.read_text() == "x\nx\n" + "x\n" * changed

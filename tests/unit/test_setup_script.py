@@ -65,3 +65,21 @@ def test_other_distributions_are_told(tools: Path) -> None:
         "warning: neither apt nor dnf is used here: these must be there already: mtools\n"
     )
     assert not (tools.parent / "asked").exists()
+
+
+def test_keyrings_that_apt_has(tools: Path) -> None:
+    def policy(name: str, version: str) -> str:
+        return f"{name}:\\n  Installed: (none)\\n  Candidate: {version}\\n  Version table:\\n"
+
+    said = policy("debian-archive-keyring", "2023.3") + policy("ubuntu-archive-keyring", "(none)")
+    said += policy("ubuntu-keyring", "2021.03.26")
+    fake(tools, "apt-cache", f'echo "$*" >> {tools.parent}/asked; printf "{said}"')
+    script = '. "$1/scripts/setup.sh"; os_release=$2; keyring_packages'
+    (tools.parent / "os-release").write_text("ID=debian\n")
+    done = subprocess.run(
+        ["bash", "-eu", "-c", script, "bash", str(ROOT), str(tools.parent / "os-release")],
+        env={"PATH": f"{tools}:/usr/bin:/bin"}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == "debian-archive-keyring\nubuntu-keyring\n"
+    asked = "policy debian-archive-keyring ubuntu-archive-keyring ubuntu-keyring\n"
+    assert (tools.parent / "asked").read_text() == asked

@@ -1,0 +1,50 @@
+"""Which profiles there are, by the names of their files: light enough for a shell's completion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import platformdirs
+
+from imagebuild.data import profiles_dir
+from imagebuild.errors import ConfigError
+from imagebuild.files import is_directory, is_file
+
+SUFFIXES = (".yaml", ".yml")
+
+
+def search_path(search: Sequence[Path]) -> list[Path]:
+    """Where profiles are looked for: these directories, the user's own, the shipped ones.
+
+    Raises ConfigError for one of `search` that is no directory.
+    """
+    for directory in search:
+        if not is_directory(directory):
+            raise ConfigError(
+                f"{directory} is not a directory",
+                where="the search path of profiles",
+                hint="correct --profiles-path or IMAGEBUILD_PROFILES_PATH",
+            )
+    user = platformdirs.user_config_path("imagebuild") / "profiles"
+    return [*search, user, profiles_dir()]
+
+
+def named_profiles(directories: Sequence[Path]) -> dict[str, Path]:
+    """The files of the profiles that can be named; the first directory that has one counts.
+
+    Raises ConfigError for a directory that cannot be read.
+    """
+    found: dict[str, Path] = {}
+    for directory in directories:
+        try:
+            files = sorted(directory.iterdir()) if is_directory(directory) else []
+        except OSError as exc:
+            raise ConfigError(
+                f"cannot read the directory {directory}: {exc.strerror}", where=str(directory)
+            ) from exc
+        for path in files:
+            is_profile = path.suffix in SUFFIXES and is_file(path)
+            if is_profile and not path.name.startswith(("_", ".")):
+                found.setdefault(path.stem, path)
+    return found
