@@ -102,6 +102,11 @@ _FLAGS = (
         multiple=True, append=True,
     ),
     _Flag(
+        "preload", "preload", "SOURCE[=TARGET]",
+        "Container image that the guest has from the start (repeatable).",
+        multiple=True, append=True,
+    ),
+    _Flag(
         "timeout", "timeout", "[STAGE=]TIME",
         "Limit of the build, or of one stage: 90m, base=1h, disk=none (repeatable).",
         multiple=True,

@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from imagebuild.config import values
+from imagebuild.config import images, values
 from imagebuild.config.words import (
     AgentMode,
     Arch,
@@ -255,6 +255,42 @@ class Docker(_Model):
         return self
 
 
+class Preload(_Model):
+    """A database or backup container that is in the image before the guest asks for it.
+
+    In a file it may also be the text SOURCE or SOURCE=TARGET.
+    """
+
+    model_config = ConfigDict(json_schema_extra={"type": ["object", "string"]})
+
+    source: Annotated[str, AfterValidator(images.check_source)] = Field(
+        description="Image that is fetched when the guest image is built: "
+        "HOST[:PORT]/NAME with a tag, a digest or both."
+    )
+    target: Annotated[str, AfterValidator(images.check_target)] = Field(
+        description="Name and tag that the guest is configured with (docker_image and the "
+        "datastore version); when not set: source without its digest."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, data: Any) -> Any:  # noqa: ANN401 - whatever the file says
+        if isinstance(data, str):
+            source, target = images.split(data)
+            data = {"source": source} if target is None else {"source": source, "target": target}
+        if not isinstance(data, dict) or data.get("target") is not None:
+            return data
+        source = data.get("source")
+        if not isinstance(source, str):  # said by the check of the key itself
+            return data | {"target": "unknown:unknown"}
+        return data | {"target": images.default_target(images.check_source(source))}
+
+
+def _unique_targets(items: tuple[Preload, ...]) -> tuple[Preload, ...]:
+    _unique(tuple(images.full_name(item.target) for item in items))
+    return items
+
+
 class Guest(_Model):
     """The guest's own user."""
 
@@ -368,6 +404,9 @@ class Timeout(_Model):
     build: Duration = Field(default="2h", description="Limit of the whole build.")
     base: Duration = Field(default="1h", description="Limit of the base stage.")
     agent: Duration = Field(default="30m", description="Limit of the agent stage.")
+    containers: Duration = Field(
+        default="30m", description="Limit of the containers stage, for each container."
+    )
     disk: Duration = Field(default="15m", description="Limit of the disk stage.")
     formats: Duration = Field(default="30m", description="Limit of the formats stage.")
 
@@ -398,6 +437,11 @@ class Profile(_Model):
         description="Kernel package; {arch} stands for the architecture."
     )
     docker: Docker = Field(description="The container engine that runs the databases.")
+    preload: Annotated[tuple[Preload, ...], AfterValidator(_unique_targets)] = Field(
+        default=(),
+        description="Database and backup containers that are put into the image, so that the "
+        "guest need not fetch them: a list of {source, target} or of SOURCE[=TARGET].",
+    )
     guest: Guest = Field(default=Guest(), description="The guest's own user.")
     cloud_init: CloudInit = Field(
         default=CloudInit(), description="How the guest finds its metadata."

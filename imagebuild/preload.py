@@ -1,0 +1,101 @@
+"""The database and backup containers that a profile puts into the image: resolved, fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from imagebuild.config.profile import Profile
+from imagebuild.inputs import Registry
+from imagebuild.registry.client import Client
+from imagebuild.registry.layout import Layout
+from imagebuild.registry.pull import PulledImage, Resolved, resolve
+from imagebuild.registry.reference import Reference
+from imagebuild.registry.settings import RegistrySettings
+from imagebuild.stages.imagetar import LocalImage
+
+
+@dataclass(frozen=True)
+class PreloadImage:
+    """A container image for the guest: `source` as the profile has it, `target` its full name
+    in the guest. `resolved` is None where the registry was not asked.
+    """
+
+    source: str
+    target: str
+    resolved: Resolved | None
+
+    @property
+    def label(self) -> str:
+        """What people call it in lists of stages and of what is not resolved."""
+        return f"container {self.source}"
+
+    def to_json(self) -> dict[str, Any]:
+        """What ids and manifests have of it: names and digests, no secret."""
+        document: dict[str, Any] = {"source": self.source, "target": self.target}
+        if self.resolved:
+            document |= {
+                "index": self.resolved.target.digest,
+                "manifest": self.resolved.manifest.digest,
+                "config": self.resolved.config.digest,
+                "layers": [layer.digest for layer in self.resolved.layers],
+                "bytes": self.resolved.total_bytes,
+            }
+        return document
+
+
+def registry_settings(
+    profile: Profile, registries: Sequence[Registry]
+) -> tuple[RegistrySettings, ...]:
+    """How this host speaks to the registries that the profile names, `registries` of its inputs.
+
+    For any other registry the client looks at the host's own logins and certificates.
+    """
+    return tuple(
+        RegistrySettings(
+            host=key.host, ca=key.ca, username=entry.username, password=entry.password
+        )
+        for key, entry in zip(profile.docker.registries, registries, strict=True)
+    )
+
+
+def resolve_preload(
+    profile: Profile,
+    registries: Sequence[Registry],
+    *,
+    offline: bool = False,
+    layout: Layout | None = None,
+) -> tuple[PreloadImage, ...]:
+    """Pin the profile's containers, in its order; with `offline` none of them.
+
+    Manifests that `layout` has are not asked for again. Raises what the client raises.
+    """
+    if offline or not profile.preload:
+        return tuple(PreloadImage(p.source, _full(p.target), None) for p in profile.preload)
+    with Client(registry_settings(profile, registries)) as client:
+        return tuple(
+            PreloadImage(
+                p.source,
+                _full(p.target),
+                resolve(client, Reference.parse(p.source), str(profile.arch), layout=layout),
+            )
+            for p in profile.preload
+        )
+
+
+def local_image(image: PreloadImage, pulled: PulledImage, layout: Layout) -> LocalImage:
+    """What the containers stage loads (see stages/containers.py)."""
+    found = pulled.resolved
+    return LocalImage(
+        name=image.target,
+        layout=str(layout.root),
+        manifest=found.manifest,
+        config=found.config,
+        layers=found.layers,
+        diff_ids=pulled.image.diff_ids,
+    )
+
+
+def _full(name: str) -> str:
+    return str(Reference.parse(name))
