@@ -150,8 +150,10 @@ def compare(a: ArtifactView, b: ArtifactView) -> Comparison:
         files = _files(a.inventory, b.inventory)
         if files:
             directories = _directories(a.inventory, b.inventory, files)
-    if both(components.FILE_NAME, "users"):
+    if both(components.FILE_NAME, "users and containers"):
         sections["users"] = _changes(_users(a), _users(b))
+        sections["containers"] = _changes(_containers(a), _containers(b))
+        sections["container_packages"] = _container_packages(a, b)
     # Of different builds nearly each of them differs, if only by the name in it.
     sections["descriptions"] = ()
     if a.build_id == b.build_id and both(manifest.SUMS, "descriptions"):
@@ -252,6 +254,33 @@ def _sums(view: ArtifactView) -> dict[str, str]:
 
 def _users(view: ArtifactView) -> dict[str, str]:
     return {u.name: f"uid {u.uid}, gid {u.gid}, {u.home}, {u.shell}" for u in view.components.users}
+
+
+def _containers(view: ArtifactView) -> dict[str, str]:
+    """`{name in the guest: digest of the configuration}`, which is what docker knows it by."""
+    return {c.target: c.config for c in view.components.containers}
+
+
+def _container_packages(a: ArtifactView, b: ArtifactView) -> tuple[Change, ...]:
+    """Packages of the containers that both have; of one that came or went, the name is enough."""
+    common = _containers(a).keys() & _containers(b).keys()
+
+    def versions(view: ArtifactView, kind: str) -> dict[str, str]:
+        found: dict[str, list[str]] = {}
+        for container in view.components.containers:
+            if container.target in common:
+                for package in container.packages:
+                    if package.kind == kind:
+                        name = f"{container.target} {package.name}"
+                        found.setdefault(name, []).append(package.version)
+        return {name: ", ".join(sorted(set(all_))) for name, all_ in found.items()}
+
+    orders = {"deb": debian.compare_versions, "pypi": _compare_python, "apk": None, "rpm": None}
+    return tuple(
+        change
+        for kind, order in orders.items()
+        for change in _changes(versions(a, kind), versions(b, kind), order)
+    )
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

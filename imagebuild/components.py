@@ -65,13 +65,60 @@ class User:
     shell: str
 
 
+@dataclass(frozen=True, order=True)
+class ContainerPackage:
+    """A package in a container; `kind` is `deb`, `apk`, `rpm` or `pypi`.
+
+    `version` is all of it: with release, and epoch where there is one. `source` is the source
+    package as the package manager has it (of an rpm the file's name), `licence` as in
+    DebPackage. What a kind does not know is empty.
+    """
+
+    kind: str
+    name: str
+    version: str
+    arch: str
+    source: str
+    source_version: str
+    licence: str
+
+
+@dataclass(frozen=True)
+class Container:
+    """A container image in docker's store.
+
+    `target` is its full name there, `source` what it was fetched as; `index` (what the tag
+    stood for), `manifest` and `config` are digests. `os` as in Components. `unread` says what
+    could not be looked into, and why.
+    """
+
+    target: str
+    source: str
+    index: str
+    manifest: str
+    config: str
+    os: dict[str, str]
+    packages: tuple[ContainerPackage, ...]
+    unread: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain value that `from_json` reads."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Container:
+        """The inverse of `to_json`. Raises TypeError or KeyError."""
+        packages = tuple(ContainerPackage(**p) for p in data["packages"])
+        return cls(**data | {"packages": packages, "unread": tuple(data["unread"])})
+
+
 @dataclass(frozen=True)
 class Components:
     """All packages of a root filesystem.
 
     `os` holds ID, VERSION_ID and PRETTY_NAME of /etc/os-release. `owners` has one number for
     each entry of the inventory whose digest is `rootfs`: an index into `debs` and, beyond
-    them, `pythons`; or NOBODY.
+    them, `pythons`; or NOBODY. `containers` are the preloaded ones, in the profile's order.
     """
 
     rootfs: str
@@ -80,6 +127,7 @@ class Components:
     pythons: tuple[PythonPackage, ...]
     users: tuple[User, ...]
     owners: tuple[int, ...]
+    containers: tuple[Container, ...] = ()
 
     def owner(self, index: int) -> DebPackage | PythonPackage | None:
         """Whom the inventory's entry number `index` belongs to."""
@@ -101,6 +149,7 @@ def write(components: Components, path: Path) -> None:
         "pythons": [dataclasses.asdict(p) for p in components.pythons],
         "users": [dataclasses.asdict(u) for u in components.users],
         "owners": components.owners,
+        "containers": [c.to_json() for c in components.containers],
     }
     with path.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as file:
         file.write(canonical(document) + b"\n")
@@ -120,6 +169,7 @@ def read(path: Path) -> Components:
             pythons=tuple(PythonPackage(**p) for p in document["pythons"]),
             users=tuple(User(**u) for u in document["users"]),
             owners=tuple(document["owners"]),
+            containers=tuple(Container.from_json(c) for c in document.get("containers", [])),
         )
     except (OSError, EOFError, ValueError, TypeError, KeyError) as exc:
         raise ConfigError(

@@ -12,6 +12,8 @@ _TITLES = {
     "agent": "Guest agent",
     "packages": "Packages",
     "python_packages": "Python packages",
+    "containers": "Containers",
+    "container_packages": "Packages in containers",
     "elements": "Elements",
     "units": "Enabled units",
     "users": "Users",
@@ -26,6 +28,8 @@ _NOUNS = {
     "packages": ("package", "packages"),
     "python_packages": ("Python package", "Python packages"),
     "agent": ("property of the agent", "properties of the agent"),
+    "containers": ("container", "containers"),
+    "container_packages": ("package in a container", "packages in containers"),
     "elements": ("element", "elements"),
     "units": ("unit", "units"),
     "users": ("user", "users"),
@@ -38,7 +42,7 @@ _NOUNS = {
     "files": ("file", "files"),
 }
 #: Sections whose values are digests, of which the beginning is enough.
-_DIGESTS = ("elements", "archives", "descriptions")
+_DIGESTS = ("containers", "elements", "archives", "descriptions")
 _DIGEST_KEYS = ("sha256", "wheel_sha256", "lock_sha256", "commit")
 _RANK = {Kind.REMOVED: 0, Kind.DOWNGRADED: 1, Kind.ADDED: 2, Kind.UPGRADED: 3, Kind.CHANGED: 4}
 
@@ -151,6 +155,7 @@ def _changes(title: str, changes: Sequence[Change], *, digests: bool) -> Table:
 def _value(text: str | None, *, short: bool) -> str:
     if text is None:
         return "-"
+    text = text.removeprefix("sha256:") if short else text
     return f"{text[:12]}…" if short and len(text) > 20 else text
 
 

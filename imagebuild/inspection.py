@@ -119,8 +119,10 @@ def _add_files(view: ArtifactView, document: dict[str, Any]) -> None:
     if view.has(components.FILE_NAME):
         document["os"]["name"] = view.components.os.get("PRETTY_NAME")
         document["users"] = [dataclasses.asdict(u) for u in view.components.users]
+        document["containers"] = [c.to_json() for c in view.components.containers]
     else:
-        document["missing"].append(f"users: there is no {components.FILE_NAME}")
+        what = "users and containers"
+        document["missing"].append(f"{what}: there is no {components.FILE_NAME}")
 
 
 def _stages(view: ArtifactView) -> list[dict[str, Any]]:

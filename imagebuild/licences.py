@@ -76,6 +76,11 @@ def of_copyright(text: str) -> str:
     return _together(_synopsis(value.split("\n")[0].strip()) for value in named)
 
 
+def of_expression(text: str) -> str:
+    """What is meant to be an SPDX expression, in SPDX's own writing; empty when it is none."""
+    return _known(text)
+
+
 def of_python(metadata: Message) -> str:
     """The licence of a Python distribution: License-Expression, License, or its classifier."""
     expression = str(metadata.get("License-Expression", "")).strip()

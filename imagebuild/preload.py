@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from imagebuild import containerparts
+from imagebuild.components import Container
 from imagebuild.config.profile import Profile
 from imagebuild.inputs import Registry
 from imagebuild.registry.client import Client
@@ -53,9 +55,7 @@ def registry_settings(
     For any other registry the client looks at the host's own logins and certificates.
     """
     return tuple(
-        RegistrySettings(
-            host=key.host, ca=key.ca, username=entry.username, password=entry.password
-        )
+        RegistrySettings(host=key.host, ca=key.ca, username=entry.username, password=entry.password)
         for key, entry in zip(profile.docker.registries, registries, strict=True)
     )
 
@@ -95,6 +95,17 @@ def local_image(image: PreloadImage, pulled: PulledImage, layout: Layout) -> Loc
         layers=found.layers,
         diff_ids=pulled.image.diff_ids,
     )
+
+
+def describe(image: PreloadImage, pulled: PulledImage) -> Container:
+    """What is in a container, for the SBOMs: read from its layers. Raises BuildError."""
+    found = pulled.resolved
+    digests = {
+        "index": found.target.digest,
+        "manifest": found.manifest.digest,
+        "config": found.config.digest,
+    }
+    return containerparts.describe(image.target, image.source, digests, pulled.layers)
 
 
 def _full(name: str) -> str:

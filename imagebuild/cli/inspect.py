@@ -60,6 +60,10 @@ def inspect(
         for key, title in (("packages", "Packages"), ("python_packages", "Python packages")):
             rows = list(document[key].items())
             tables.table(f"{title} ({len(rows)})", ("name", "version"), rows)
+        for container in document.get("containers", []):
+            rows = [(p["name"], p["version"], p["kind"]) for p in container["packages"]]
+            title = f"Packages in {container['target']} ({len(rows)})"
+            tables.table(title, ("name", "version", "kind"), rows)
 
 
 def _show(tables: Tables, document: Mapping[str, Any], main: Mapping[str, str]) -> None:
@@ -101,6 +105,7 @@ def _show(tables: Tables, document: Mapping[str, Any], main: Mapping[str, str]) 
         f"{len(document['python_packages'])} of Python"
     )
     tables.table(title, ("name", "version"), list(main.items()))
+    _show_containers(tables, document.get("containers", []))
     if "directories" in document:
         total = document["rootfs"].get("bytes", 0)
         _show_directories(tables, document["directories"], total)
@@ -145,6 +150,28 @@ def _time(stage: Mapping[str, Any], duration: Any) -> str:  # noqa: ANN401 - a f
 def _is_person(user: Mapping[str, Any]) -> bool:
     shell = str(user["shell"]).rpartition("/")[2]
     return shell not in ("nologin", "false", "sync", "")
+
+
+def _show_containers(tables: Tables, containers: Sequence[Mapping[str, Any]]) -> None:
+    if not containers:
+        return
+    rows = [
+        (
+            c["target"],
+            c["config"].removeprefix("sha256:")[:12],
+            c["os"].get("PRETTY_NAME", "-"),
+            str(len(c["packages"])),
+            c["source"],
+        )
+        for c in containers
+    ]
+    tables.table(
+        f"Containers ({len(rows)})", ("name", "image id", "system", "packages", "from"), rows,
+        ("packages",),
+    )  # fmt: skip
+    for container in containers:
+        for text in container["unread"]:
+            tables.line(f"{container['target']}: not readable: {text}")
 
 
 def _show_provenance(tables: Tables, provenance: Mapping[str, Any]) -> None:

@@ -276,8 +276,8 @@ class Preload(_Model):
     @classmethod
     def _complete(cls, data: Any) -> Any:  # noqa: ANN401 - whatever the file says
         if isinstance(data, str):
-            source, target = images.split(data)
-            data = {"source": source} if target is None else {"source": source, "target": target}
+            names = images.split(data)
+            data = dict(zip(("source", "target"), names, strict=True))
         if not isinstance(data, dict) or data.get("target") is not None:
             return data
         source = data.get("source")

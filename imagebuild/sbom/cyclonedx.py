@@ -11,6 +11,7 @@ from cyclonedx.model import (
     ExternalReferenceType,
     HashAlgorithm,
     HashType,
+    Property,
     XsUri,
 )
 from cyclonedx.model.bom import Bom, BomMetaData
@@ -68,9 +69,15 @@ def _file(file: ImageFile) -> Component:
 def _group(group: Group) -> Component:
     return Component(
         name=group.name,
-        type=ComponentType.APPLICATION,
+        version=group.version or None,
+        type=ComponentType.CONTAINER if group.purl else ComponentType.APPLICATION,
         bom_ref=group.id,
         description=group.description,
+        purl=group.purl,
+        hashes=[_sha256(group.sha256)] if group.sha256 else [],
+        properties=[Property(name="imagebuild:comment", value=group.comment)]
+        if group.comment
+        else [],
         components=[_part(p) for p in group.parts],
     )
 

@@ -11,7 +11,14 @@ from urllib.parse import urlsplit
 
 from packageurl import PackageURL
 
-from imagebuild.components import Components, DebPackage, PythonPackage
+from imagebuild.components import (
+    Components,
+    Container,
+    ContainerPackage,
+    DebPackage,
+    PythonPackage,
+)
+from imagebuild.registry.reference import Reference
 
 #: Ids of our documents are made from build ids below this name (RFC 9562, version 5).
 _NAMESPACE = uuid.UUID("6f1d6c0e-3d0b-5c9c-9b7e-2f6f0a3b7a51")
@@ -38,12 +45,18 @@ class Part:
 
 @dataclass(frozen=True)
 class Group:
-    """Packages that lie together in a place of their own inside the image: the agent's venv."""
+    """Packages that lie together in a place of their own inside the image: the agent's venv, a
+    container. `sha256` and `purl` are a container's alone; `comment` says what is not known.
+    """
 
     id: str
     name: str
     description: str
     parts: tuple[Part, ...]
+    version: str = ""
+    purl: PackageURL | None = None
+    sha256: str = ""
+    comment: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,6 +98,7 @@ def make_bill(manifest: Mapping[str, Any], components: Components, epoch: int) -
     if venv:
         description = "Virtual environment of the guest agent, /opt/guest-agent-venv"
         groups.append(Group("guest-agent-venv", "guest-agent-venv", description, venv))
+    groups += [_of_container(c) for c in components.containers]
     return Bill(
         name=manifest["name"],
         version=manifest["build_id"],
@@ -100,7 +114,61 @@ def make_bill(manifest: Mapping[str, Any], components: Components, epoch: int) -
     )
 
 
-def deb_purl(package: DebPackage, os_release: Mapping[str, str]) -> PackageURL:
+def _of_container(container: Container) -> Group:
+    id_ = f"oci-{container.target}"
+    source = Reference.parse(container.source)
+    return Group(
+        id=id_,
+        name=container.target,
+        description=f"Container image in docker's store, from {container.source}",
+        parts=tuple(_of_packed(p, container.os, id_) for p in container.packages),
+        version=container.manifest,
+        purl=oci_purl(source, container.manifest),
+        sha256=container.manifest.removeprefix("sha256:"),
+        comment="; ".join(f"not readable: {text}" for text in container.unread),
+    )
+
+
+def oci_purl(source: Reference, manifest: str) -> PackageURL:
+    """`pkg:oci/NAME@sha256:…?repository_url=HOST/PATH/NAME&tag=…`; the digest is the manifest's."""
+    qualifiers = {"repository_url": source.name}
+    if source.tag:
+        qualifiers["tag"] = source.tag
+    name = source.repository.rpartition("/")[2]
+    return PackageURL("oci", None, name, manifest, qualifiers)
+
+
+def _of_packed(package: ContainerPackage, system: Mapping[str, str], group: str) -> Part:
+    # Several versions and architectures of one package may be there.
+    words = (package.kind, package.name, package.version, package.arch)
+    return Part(
+        id=f"{group}-{'-'.join(filter(None, words))}",
+        name=package.name,
+        version=package.version,
+        purl=_packed_purl(package, system),
+        licence=package.licence,
+        homepage="",
+    )
+
+
+def _packed_purl(package: ContainerPackage, system: Mapping[str, str]) -> PackageURL:
+    if package.kind == "deb":
+        return deb_purl(package, system)
+    if package.kind == "pypi":
+        return PackageURL("pypi", None, package.name, package.version)
+    name = system.get("ID", "")
+    qualifiers = {"arch": package.arch}
+    if version := system.get("VERSION_ID", ""):
+        qualifiers["distro"] = f"{name}-{version}"
+    if package.source and package.source != package.name:
+        qualifiers["upstream"] = package.source
+    epoch, colon, version = package.version.rpartition(":")
+    if colon:  # an rpm's epoch is no part of the version here
+        qualifiers["epoch"] = epoch
+    return PackageURL(package.kind, name or None, package.name, version, qualifiers)
+
+
+def deb_purl(package: DebPackage | ContainerPackage, os_release: Mapping[str, str]) -> PackageURL:
     """`pkg:deb/debian/NAME@VERSION?arch=…&distro=debian-12&upstream=…`.
 
     The namespace and `distro` are os-release's ID and VERSION_ID; `upstream` is the source

@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from license_expression import Licensing, get_spdx_licensing
+from packageurl import PackageURL
 from spdx_tools.spdx.jsonschema.document_converter import DocumentConverter
 from spdx_tools.spdx.model.actor import Actor, ActorType
 from spdx_tools.spdx.model.checksum import Checksum, ChecksumAlgorithm
@@ -93,19 +94,25 @@ def _file(file: ImageFile) -> Package:
 
 
 def _group(group: Group) -> Package:
+    is_container = group.purl is not None
     return Package(
         spdx_id=_id(group.id),
         name=group.name,
+        version=group.version or None,
         download_location=SpdxNoAssertion(),
         files_analyzed=False,
         description=group.description,
-        primary_package_purpose=PackagePurpose.APPLICATION,
+        comment=group.comment or None,
+        checksums=_sha256(group.sha256),
+        external_references=[_purl(group.purl)] if group.purl else [],
+        primary_package_purpose=PackagePurpose.CONTAINER
+        if is_container
+        else PackagePurpose.APPLICATION,
     )
 
 
 def _part(part: Part) -> Package:
     licence = _licensing().parse(part.licence) if part.licence else SpdxNoAssertion()
-    category = ExternalPackageRefCategory.PACKAGE_MANAGER
     return Package(
         spdx_id=_id(part.id),
         name=part.name,
@@ -115,14 +122,22 @@ def _part(part: Part) -> Package:
         download_location=SpdxNoAssertion(),
         files_analyzed=False,
         homepage=part.homepage or None,
-        checksums=[Checksum(ChecksumAlgorithm.SHA256, part.sha256)] if part.sha256 else [],
+        checksums=_sha256(part.sha256),
         # What its own papers say; nobody has looked at the files.
         license_declared=licence,
         license_concluded=SpdxNoAssertion(),
         copyright_text=SpdxNoAssertion(),
-        external_references=[ExternalPackageRef(category, "purl", str(part.purl))],
+        external_references=[_purl(part.purl)],
         primary_package_purpose=PackagePurpose.LIBRARY,
     )
+
+
+def _sha256(content: str) -> list[Checksum]:
+    return [Checksum(ChecksumAlgorithm.SHA256, content)] if content else []
+
+
+def _purl(purl: PackageURL) -> ExternalPackageRef:
+    return ExternalPackageRef(ExternalPackageRefCategory.PACKAGE_MANAGER, "purl", str(purl))
 
 
 def _actor(text: str) -> Actor | None:

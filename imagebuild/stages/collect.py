@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import posixpath
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from email.message import Message
 from importlib.metadata import Distribution, distributions
@@ -17,7 +16,7 @@ from typing import cast
 
 from packaging.utils import canonicalize_name
 
-from imagebuild import debian, licences
+from imagebuild import debian, licences, osrelease
 from imagebuild.components import NOBODY, Components, DebPackage, PythonPackage, User
 from imagebuild.inventory import Entry
 
@@ -187,14 +186,8 @@ def _homepage(field: str | None, urls: Sequence[str]) -> str:
 
 
 def _os_release(tree: Path, names: _Names) -> dict[str, str]:
-    """ID, VERSION_ID and PRETTY_NAME of os-release(5)."""
     path = names.file("/etc/os-release")
-    values = {}
-    for line in (tree / path[1:]).read_text().splitlines() if path else []:
-        name, _, value = line.partition("=")
-        if name in ("ID", "VERSION_ID", "PRETTY_NAME"):
-            values[name] = " ".join(shlex.split(value))
-    return values
+    return osrelease.parse((tree / path[1:]).read_text()) if path else {}
 
 
 def _users(passwd: Path) -> Iterator[User]:

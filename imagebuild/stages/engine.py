@@ -8,6 +8,7 @@ real ones, and stay.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -16,7 +17,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -153,10 +153,8 @@ class _Docker(http.client.HTTPConnection):
         body: Iterator[bytes] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> bytes:
-        try:
+        with contextlib.suppress(BrokenPipeError):  # it has answered already, and says why
             self.request(method, path, body, headers or {}, encode_chunked=body is not None)
-        except BrokenPipeError:
-            pass  # it has answered already: the answer says why
         answer = self.getresponse()
         data = answer.read()
         if answer.status != http.client.OK:
@@ -168,7 +166,7 @@ class _Docker(http.client.HTTPConnection):
         return data
 
 
-@contextmanager
+@contextlib.contextmanager
 def _daemons(root: Path, logs: Path) -> Iterator[_Docker]:
     """containerd and dockerd, ready; stopped in good order at the end."""
     environment = base_env(HOME="/root")

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from imagebuild.host.run import need, spawn
 from imagebuild.errors import BuildError
+from imagebuild.host.run import need, spawn
 from imagebuild.registry.manifest import Descriptor
 
 _BLOCK = 1 << 20
@@ -109,9 +109,7 @@ def _unpacked(layer: Path, scratch: Path) -> Path:
     # A member's size stands before it, so it has to be known: hence a file.
     target = scratch / "layer.tar"
     with target.open("wb") as file:
-        process = spawn(
-            [need("zstd"), "-dc", "--", layer], stdout=file, die_with_parent=True
-        )
+        process = spawn([need("zstd"), "-dc", "--", layer], stdout=file, die_with_parent=True)
         if process.wait():
             raise BuildError("cannot unpack a container's layer", where=str(layer))
     return target
