@@ -50,7 +50,11 @@ def compress(data: bytes, how: str) -> bytes:
 
 
 def make_image(
-    layout: Path, name: str, layers: Sequence[Files], compression: str = "gzip", arch: str = "amd64"
+    layout: Path,
+    name: str,
+    layers: Sequence[Files],
+    compression: str = "gzip",
+    command: Sequence[str] = ("/bin/sh",),
 ) -> LocalImage:
     """Write the blobs of an image, the layers lowest first, and say what it is."""
     plain = [layer(files) for files in layers]
@@ -58,9 +62,9 @@ def make_image(
     suffix = f"+{compression}" if compression else ""
     blobs = tuple(_put(layout, compress(d, compression), _LAYER + suffix) for d in plain)
     config = {
-        "architecture": arch,
+        "architecture": "amd64",
         "os": "linux",
-        "config": {"Cmd": ["/bin/sh"], "Env": ["PATH=/bin"]},
+        "config": {"Cmd": list(command), "Env": ["PATH=/bin"]},
         "rootfs": {"type": "layers", "diff_ids": diff_ids},
     }
     configured = _put(layout, json.dumps(config).encode(), _CONFIG)
