@@ -244,7 +244,7 @@ class _Daemon:
             )
 
     def wait_for(self, path: str) -> None:
-        """Wait until something answers at a socket."""
+        """Wait until something listens at a socket; dockerd does so before it is ready."""
         end = time.monotonic() + _READY_SECONDS
         while True:
             with socket.socket(socket.AF_UNIX) as probe:
@@ -263,6 +263,12 @@ class _Daemon:
             self._process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired as exc:
             raise self.error(f"{self.name} of the image does not end") from exc
+
+    def has_ended(self) -> bool:
+        """Whether it is gone, or goes within a second."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(1)
+        return self._process.poll() is not None
 
     def kill(self) -> None:
         """End it at once, if it runs."""
@@ -285,5 +291,6 @@ def _with_log(error: Exception, daemon: _Daemon) -> BuildError:
     if isinstance(error, ImagebuildError):
         what, where, detail = error.what, error.where, error.detail
     else:
-        what, where, detail = "docker does not answer any more", "", str(error)
+        ended = "has ended by itself" if daemon.has_ended() else "does not answer any more"
+        what, where, detail = f"{daemon.name} of the image {ended}", "", str(error)
     return BuildError(what, where=where, detail=f"{detail}\n{daemon.last_lines}".strip())
