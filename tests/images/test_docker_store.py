@@ -16,7 +16,7 @@ from imagebuild.host.run import run
 from imagebuild.host.worker import Worker
 from imagebuild.stages.imagetar import LocalImage
 from tests.images.builds import Built
-from tests.unit.container_images import TIME, make_image
+from tests.unit.container_images import TIME, Files, make_image
 
 pytestmark = pytest.mark.image
 
