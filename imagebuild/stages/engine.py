@@ -209,6 +209,11 @@ def _configuration(root: Path) -> dict[str, Any]:
                 where="/etc/docker/daemon.json in the image",
                 detail=str(exc),
             ) from exc
+        if not isinstance(own, dict):
+            raise BuildError(
+                "the image's docker configuration is no JSON object",
+                where="/etc/docker/daemon.json in the image",
+            )
     if own.get("data-root", "/var/lib/docker") != "/var/lib/docker":
         raise BuildError(
             "containers can be preloaded only to /var/lib/docker",
