@@ -43,6 +43,17 @@ def test_what_is_written_can_be_read(tmp_path: Path) -> None:
     check()
 
 
+def test_a_long_page_says_how_long_it_is(tmp_path: Path) -> None:
+    """bbolt frees so many pages when it writes the bucket elsewhere."""
+    path = tmp_path / "db"
+    boltdb.write(Bucket(0, {b"a": bytes(2 * PAGE), b"b": b""}), path, PAGE)
+    data = path.read_bytes()
+    assert struct.unpack_from("<QHHI", data, 2 * PAGE) == (2, 2, 2, 2)
+    assert len(data) == 5 * PAGE
+    high_water = struct.unpack_from("<Q", data, 16 + 40)[0]
+    assert high_water == 5
+
+
 def page(number: int, flags: int, count: int, content: bytes) -> bytes:
     return (struct.pack("<QHHI", number, flags, count, 0) + content).ljust(PAGE, b"\0")
 
