@@ -6,8 +6,10 @@
 #
 # What a build needs beyond the rights that Docker gives every container, and why:
 #   --cap-add SYS_ADMIN                   mount and pid namespaces of the privileged worker, its
-#                                         mounts of /proc, /dev, tmpfs and overlays. Docker's
-#                                         seccomp profile then permits these calls by itself.
+#                                         mounts of /proc, /dev, tmpfs and overlays; for containers
+#                                         that are preloaded, net, ipc, uts and cgroup namespaces
+#                                         and a cgroup2 mount. Docker's seccomp profile then
+#                                         permits these calls by itself.
 #   --security-opt apparmor=unconfined    on hosts with AppArmor (Ubuntu), whose docker-default
 #                                         profile denies every mount
 #   a volume as /cache                    what is compiled is compiled in an overlay, and overlayfs

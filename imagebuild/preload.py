@@ -8,9 +8,9 @@ from typing import Any
 
 from imagebuild import containerparts
 from imagebuild.components import Container
-from imagebuild.config.profile import Profile
+from imagebuild.config.profile import Preload, Profile
+from imagebuild.errors import PreflightError
 from imagebuild.inputs import Registry
-from imagebuild.registry.client import Client
 from imagebuild.registry.layout import Layout
 from imagebuild.registry.pull import PulledImage, Resolved, resolve
 from imagebuild.registry.reference import Reference
@@ -63,25 +63,39 @@ def registry_settings(
 def resolve_preload(
     profile: Profile,
     registries: Sequence[Registry],
+    layout: Layout,
     *,
     offline: bool = False,
-    layout: Layout | None = None,
 ) -> tuple[PreloadImage, ...]:
-    """Pin the profile's containers, in its order; with `offline` none of them.
+    """Pin the profile's containers, in its order. Manifests are kept in `layout`.
 
-    Manifests that `layout` has are not asked for again. Raises what the client raises.
+    With `offline` a name stands for what it last stood for; what `layout` does not know is not
+    resolved. Raises what registry.pull.resolve raises.
     """
-    if offline or not profile.preload:
-        return tuple(PreloadImage(p.source, _full(p.target), None) for p in profile.preload)
+    if not profile.preload:
+        return ()
+    arch = str(profile.arch)
+    if offline:
+        return tuple(_remembered(entry, arch, layout) for entry in profile.preload)
+    from imagebuild.registry.client import Client
+
     with Client(registry_settings(profile, registries)) as client:
         return tuple(
-            PreloadImage(
-                p.source,
-                _full(p.target),
-                resolve(client, Reference.parse(p.source), str(profile.arch), layout=layout),
-            )
-            for p in profile.preload
+            _image(entry, resolve(client, Reference.parse(entry.source), arch, layout=layout))
+            for entry in profile.preload
         )
+
+
+def _remembered(entry: Preload, arch: str, layout: Layout) -> PreloadImage:
+    try:
+        found = resolve(None, Reference.parse(entry.source), arch, layout=layout)
+    except PreflightError:
+        return _image(entry, None)
+    return _image(entry, found)
+
+
+def _image(entry: Preload, resolved: Resolved | None) -> PreloadImage:
+    return PreloadImage(entry.source, str(Reference.parse(entry.target)), resolved)
 
 
 def local_image(image: PreloadImage, pulled: PulledImage, layout: Layout) -> LocalImage:
@@ -106,7 +120,3 @@ def describe(image: PreloadImage, pulled: PulledImage) -> Container:
         "config": found.config.digest,
     }
     return containerparts.describe(image.target, image.source, digests, pulled.layers)
-
-
-def _full(name: str) -> str:
-    return str(Reference.parse(name))

@@ -50,6 +50,7 @@ def load(
     report = _run(lower, image, out, scratch, seconds)
     dockerstore.tidy(out, report["store"], report["driver"])
     dockerstore.rename_layers(out, report["driver"])
+    dockerstore.rewrite_databases(out, report["driver"], epoch)
     dockerstore.set_times(out, started, epoch)
     return report
 

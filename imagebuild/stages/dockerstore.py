@@ -3,7 +3,8 @@
 Of the classic store (moby, daemon/internal/layer and graphdriver/overlay2) two kinds of names
 are random: the directory of each layer and the short name that the kernel's mount options
 have for it. Both are only looked up, never computed by docker, so they get names that are
-made from the layer's chain id. Everything else that docker keeps beside its images is made
+made from the layer's chain id. containerd's store has no random names; its databases hold
+times, and what bbolt leaves in a file. Everything else that docker keeps beside its images is made
 anew by the daemon when it starts.
 """
 
@@ -13,7 +14,11 @@ import base64
 import hashlib
 import os
 import shutil
+import struct
 from pathlib import Path
+
+from imagebuild.errors import BuildError
+from imagebuild.stages import boltdb
 
 _DOCKER = "var/lib/docker"
 _CONTAINERD = "var/lib/containerd"
@@ -86,6 +91,42 @@ def _names(chain: str) -> tuple[str, str]:
     """Directory and short name of a layer, of the form that docker's random ones have."""
     digest = hashlib.sha256(f"imagebuild layer {chain}".encode())
     return digest.hexdigest(), base64.b32encode(digest.digest()).decode()[:_LINK_LENGTH]
+
+
+def rewrite_databases(out: Path, driver: str, epoch: int) -> None:
+    """Write containerd's databases anew, with the time `epoch` (seconds) wherever one stands.
+
+    Does nothing where containerd has no images.
+    """
+    # As Go writes it (time.MarshalBinary): version, seconds, nanoseconds, -1 for UTC.
+    moment = struct.pack(">Bqih", 1, epoch + _YEAR_ONE, 0, -1)
+    for name in (
+        "io.containerd.metadata.v1.bolt/meta.db",
+        f"io.containerd.snapshotter.v1.{driver}/metadata.db",
+    ):
+        path = out / _CONTAINERD / name
+        if path.exists():
+            try:
+                content, page_size = boltdb.read(path)
+            except ValueError as exc:
+                raise BuildError(
+                    "cannot read containerd's database", where=f"/{_CONTAINERD}/{name}",
+                    detail=str(exc),
+                ) from exc  # fmt: skip
+            _set_moments(content, moment)
+            boltdb.write(content, path, page_size)
+
+
+#: Seconds from the year 1, where Go's times begin, to 1970.
+_YEAR_ONE = 62_135_596_800
+
+
+def _set_moments(bucket: boltdb.Bucket, moment: bytes) -> None:
+    for key, value in bucket.items.items():
+        if isinstance(value, boltdb.Bucket):
+            _set_moments(value, moment)
+        elif key in (b"createdat", b"updatedat"):
+            bucket.items[key] = moment
 
 
 def set_times(out: Path, started: int, epoch: int) -> None:

@@ -209,6 +209,11 @@ def _configuration(root: Path) -> dict[str, Any]:
                 where="/etc/docker/daemon.json in the image",
                 detail=str(exc),
             ) from exc
+        if not isinstance(own, dict):
+            raise BuildError(
+                "the image's docker configuration is no JSON object",
+                where="/etc/docker/daemon.json in the image",
+            )
     if own.get("data-root", "/var/lib/docker") != "/var/lib/docker":
         raise BuildError(
             "containers can be preloaded only to /var/lib/docker",
@@ -244,7 +249,7 @@ class _Daemon:
             )
 
     def wait_for(self, path: str) -> None:
-        """Wait until something answers at a socket."""
+        """Wait until something listens at a socket; dockerd does so before it is ready."""
         end = time.monotonic() + _READY_SECONDS
         while True:
             with socket.socket(socket.AF_UNIX) as probe:
@@ -263,6 +268,12 @@ class _Daemon:
             self._process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired as exc:
             raise self.error(f"{self.name} of the image does not end") from exc
+
+    def has_ended(self) -> bool:
+        """Whether it is gone, or goes within a second."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(1)
+        return self._process.poll() is not None
 
     def kill(self) -> None:
         """End it at once, if it runs."""
@@ -285,5 +296,6 @@ def _with_log(error: Exception, daemon: _Daemon) -> BuildError:
     if isinstance(error, ImagebuildError):
         what, where, detail = error.what, error.where, error.detail
     else:
-        what, where, detail = "docker does not answer any more", "", str(error)
+        ended = "has ended by itself" if daemon.has_ended() else "does not answer any more"
+        what, where, detail = f"{daemon.name} of the image {ended}", "", str(error)
     return BuildError(what, where=where, detail=f"{detail}\n{daemon.last_lines}".strip())

@@ -169,6 +169,32 @@ def _step(emit: Emit, phase: str, name: str) -> Iterator[None]:
     emit(StepFinished("disk", phase, name, round(time.monotonic() - started, 2)))
 
 
+def load_container(
+    *,
+    emit: Emit,  # noqa: ARG001
+    lower: Sequence[str],
+    before: str | None,
+    image: Mapping[str, Any],
+    out: str,
+    scratch_dir: str,
+    seconds: float | None,
+    epoch: int,
+) -> dict[str, Any]:
+    """Have a tree's own docker load a container (see containers.load)."""
+    from imagebuild.stages import containers
+    from imagebuild.stages.imagetar import LocalImage
+
+    return containers.load(
+        [Path(p) for p in lower],
+        Path(before) if before else None,
+        LocalImage.from_json(dict(image)),
+        Path(out),
+        scratch=Path(scratch_dir),
+        seconds=seconds,
+        epoch=epoch,
+    )
+
+
 def remove(*, emit: Emit, paths: Sequence[str]) -> dict[str, Any]:  # noqa: ARG001
     """Remove trees of root's, given by absolute path, from store or scratch."""
     for path in paths:

@@ -200,7 +200,7 @@ def test_manifests_of_older_artifacts(
     # Wrapped, as every line that is not a table's.
     lines = " ".join(out.split("\n\n")[0].split())
     assert f"not compared: files, units and directories: no rootfs.jsonl.gz in {a.name}" in lines
-    assert f"not compared: users: no components.json.gz in {a.name}" in lines
+    assert f"not compared: users and containers: no components.json.gz in {a.name}" in lines
 
 
 def test_what_cannot_be_compared(

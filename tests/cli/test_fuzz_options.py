@@ -40,6 +40,7 @@ OPTIONS = {
     "--element": ["package-installs", "agent:package-installs", "base:vm", ":x", "nosuch:x",
                   "ubuntu", "operating-system", "agent:trove-docker", "imagebuild-distro"],
     "--package": ["vim", "vim=1", "-vim", "vim-", "python3"],
+    "--preload": ["a:1", "a:1=b:2", "a", "a:1=", "=", "a:1=b:2=c:3", "h:5000/a@sha256:0", "Ä:1"],
     "--timeout": ["9h", "base=1h", "none", "disk=none", "=1h", "a=b=c", "9999h", "disk=0s"],
     "--set": [
         "disk.size=1T", "packages+=[x]", "disk=7", "=x", "a..b=1", "disk.size", "python=3.99",

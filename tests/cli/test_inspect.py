@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from imagebuild import components, inventory
 from imagebuild.cli.main import run
 from imagebuild.cli.terminal import terminal
+from imagebuild.components import Container, ContainerPackage
 from imagebuild.diffreport import size
 from imagebuild.manifest import ArtifactView, open_artifact
 from tests.unit.made_up import make_artifact, make_tree
@@ -176,6 +178,28 @@ def test_every_package(view: ArtifactView, capsys: pytest.CaptureFixture[str]) -
     )
 
 
+def test_containers(view: ArtifactView, capsys: pytest.CaptureFixture[str]) -> None:
+    path = view.directory / components.FILE_NAME
+    package = ContainerPackage("apk", "musl", "1.2", "", "", "", "")
+    found = Container(
+        "r.example/db:1", "quay.io/db:1", "i", "m", f"sha256:{'3' * 64}",
+        {"PRETTY_NAME": "Alpine"}, (package,), ("/x: why",),
+    )  # fmt: skip
+    components.write(dataclasses.replace(components.read(path), containers=(found,)), path)
+    out = printed(capsys, view.name, "--packages")
+    assert (
+        "\nContainers (1)\n"
+        "name            image id      system  packages  from\n"
+        "r.example/db:1  333333333333  Alpine         1  quay.io/db:1\n"
+        "r.example/db:1: not readable: /x: why\n"
+    ) in out
+    assert out.endswith(
+        "\nPackages in r.example/db:1 (1)\nname  version  kind\nmusl  1.2      apk\n"
+    )
+    document = json.loads(printed(capsys, view.name, "--json"))
+    assert document["containers"] == [json.loads(json.dumps(found.to_json()))]
+
+
 def test_json(view: ArtifactView, capsys: pytest.CaptureFixture[str]) -> None:
     document = json.loads(printed(capsys, view.name, "--json"))
     assert document["schema_version"] == 1
@@ -205,7 +229,7 @@ def test_older_artifacts_tell_what_they_know(
         (view.directory / name).unlink()
     out = printed(capsys, view.name)
     assert "not known: units and directories: there is no rootfs.jsonl.gz\n" in out
-    assert "not known: users: there is no components.json.gz\n" in out
+    assert "not known: users and containers: there is no components.json.gz\n" in out
     assert "system       debian bookworm, amd64\n" in out
     assert "Enabled units" not in out
     assert run(["inspect", view.name, "--why-big"]) == 3

@@ -26,7 +26,7 @@ from imagebuild.verify.boot import BootResult, boot
 from tests.images import standin
 from tests.images.elements import write_hook
 from tests.images.fs import ImageFs
-from tests.images.registry import HOST, PASSWORD, USER, Registry
+from tests.images.registry import DATABASE, HOST, PASSWORD, USER, Registry
 
 REPO = Path(__file__).resolve().parents[2]
 #: Values that must be in no output: planted in the environment of the jammy build.
@@ -195,6 +195,7 @@ class Session:
         options = self.jammy_options = [
             *standin_options(self.standin), *pinned(self.standin), *own_things(directory),
             *private_registry(self.registry, directory),
+            "--preload", f"{self.registry.database_source}={DATABASE}",
         ]  # fmt: skip
         if os.geteuid() == 0:
             os.chown(home, BUILDER_UID, BUILDER_UID)
@@ -202,9 +203,10 @@ class Session:
         # The docker repository's certificate is known to the environment's bundle alone.
         bundle = directory / "bundle.pem"
         known = Path("/etc/ssl/certs/ca-certificates.crt").read_text()
-        bundle.write_text(known + self.standin.ca.read_text())
+        bundle.write_text(known + self.standin.ca.read_text() + self.registry.ca.read_text())
         bundles = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT")
         env = network_env() | dict.fromkeys(bundles, str(bundle))
+        env["DOCKER_CONFIG"] = str(self.registry.login(directory / "docker"))
         env |= {
             # Names a proxy that is never asked, and an index that has nothing.
             "http_proxy": f"http://someone:{CANARIES[0]}@127.0.0.1:9",
@@ -224,6 +226,7 @@ class Session:
         env |= dict.fromkeys(
             ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT"), str(bundle)
         )
+        env["DOCKER_CONFIG"] = str(self.directory / "jammy/docker")
         argv = [sys.executable, "-m", "imagebuild", "build", "ubuntu", "jammy"]
         argv += ["--cache-dir", str(home / "cache"), *self.jammy_options]
         started = time.monotonic()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 
-from tests.images.registry import IMAGE
+from tests.images.registry import DATABASE, IMAGE
 
 #: What Trove passes: cloud-init writes it as the guest user, before the agent starts.
 #: It has no datastore, so the agent starts, says so, and is started again.
@@ -21,6 +21,13 @@ write_files:
 #: What the guest with a private registry is asked, beside the others: root's docker, the
 #: agent's own client as the guest user, and the same without credentials.
 REGISTRY_COMMANDS = {
+    # Before anything is pulled: what the image has brought.
+    "preloaded": "docker image ls --no-trunc --format '{{.Repository}}:{{.Tag}} {{.ID}}'",
+    "preloaded-layers": f"docker image inspect -f '{{{{json .RootFS.Layers}}}}' {DATABASE}",
+    "preloaded-run": f"docker run --rm --network none {DATABASE}",
+    "preloaded-files": f"docker create --name look {DATABASE} > /dev/null && "
+    "docker export look | tar -t; docker rm look > /dev/null",
+    "preloaded-pull": f"docker pull {DATABASE}",
     "pull-as-root": f"docker pull -q {IMAGE} && docker image rm -f {IMAGE} >/dev/null",
     "pull-as-agent": "sudo -u ubuntu -H /opt/guest-agent-venv/bin/python - <<EOF\n"
     f"import docker; print(docker.APIClient().pull({IMAGE.rpartition(':')[0]!r}, tag='8.4'))\n"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
+import random
+import re
 import subprocess
 import tarfile
 import time
@@ -14,6 +17,8 @@ import bcrypt
 import requests
 
 from imagebuild.host.run import need, run, spawn
+from imagebuild.stages.imagetar import LocalImage
+from tests.unit.container_images import Files, make_image
 
 USER = "trove-guest"
 #: A canary, too: it must be in the guest's docker configuration and nowhere else.
@@ -21,6 +26,12 @@ PASSWORD = "canary-registry-Zq9"  # noqa: S105 - of a registry that lives for a 
 #: As the guest sees it (see `forwards` of the boot harness).
 HOST = "10.0.2.100:5000"
 IMAGE = f"{HOST}/trove-datastores/tiny:8.4"
+#: What is preloaded, as the guest asks for it. It runs without a system around it.
+DATABASE = f"{HOST}/trove-datastores/db:8.4"
+DATABASE_SAYS = "ldconfig ("
+#: What is installed in it, by its own word.
+DATABASE_OS = "testos"
+DATABASE_PACKAGE = ("testdb", "8.4.1-1")
 
 
 class Registry:
@@ -36,6 +47,31 @@ class Registry:
         self._directory = directory
         self._process = self._start()
         self._push()
+        self.database = make_database(directory / "layout")
+        self._push_image(self.database, "db", "8.4")
+
+    @property
+    def database_source(self) -> str:
+        """The preloaded image as the building host asks for it."""
+        return f"127.0.0.1:{self.port}/trove-datastores/db:8.4"
+
+    def login(self, directory: Path) -> Path:
+        """Write docker's own file of logins for the building host; returns its directory."""
+        directory.mkdir()
+        words = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+        content = {"auths": {f"127.0.0.1:{self.port}": {"auth": words}}}
+        (directory / "config.json").write_text(json.dumps(content))
+        return directory
+
+    def blobs_asked_by_docker(self, repository: str) -> list[str]:
+        """Digests that a docker has fetched, by the access log."""
+        log = (self._directory / "registry.log").read_text()
+        path = rf"GET /v2/trove-datastores/{repository}/blobs/(sha256:[0-9a-f]+) "
+        return [
+            found[1]
+            for line in log.splitlines()
+            if '"docker/' in line and (found := re.search(path, line))
+        ]
 
     def _start(self) -> subprocess.Popen[bytes]:
         here = self._directory
@@ -100,6 +136,16 @@ class Registry:
         )  # fmt: skip
         assert answer.status_code == 201, answer.text
 
+    def _push_image(self, image: LocalImage, repository: str, tag: str) -> None:
+        base = f"https://127.0.0.1:{self.port}/v2/trove-datastores/{repository}"
+        for blob in (image.config, *image.layers):
+            self._blob(image.path(blob).read_bytes(), blob.media_type, base)
+        answer = self._ask(
+            "PUT", f"{base}/manifests/{tag}", data=image.path(image.manifest).read_bytes(),
+            headers={"Content-Type": image.manifest.media_type},
+        )  # fmt: skip
+        assert answer.headers["Docker-Content-Digest"] == image.manifest.digest, answer.text
+
     @property
     def _base(self) -> str:
         return f"https://127.0.0.1:{self.port}/v2/trove-datastores/tiny"
@@ -109,9 +155,9 @@ class Registry:
             method, url, auth=(USER, PASSWORD), verify=str(self.ca), timeout=30, **options  # type: ignore[arg-type]
         )  # fmt: skip
 
-    def _blob(self, data: bytes, kind: str) -> dict[str, object]:
+    def _blob(self, data: bytes, kind: str, base: str = "") -> dict[str, object]:
         digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-        place = self._ask("POST", f"{self._base}/blobs/uploads/").headers["Location"]
+        place = self._ask("POST", f"{base or self._base}/blobs/uploads/").headers["Location"]
         url = f"{place}&digest={digest}"
         assert self._ask("PUT", url, data=data).status_code == 201
         return {"mediaType": kind, "size": len(data), "digest": digest}
@@ -119,6 +165,21 @@ class Registry:
     def stop(self) -> None:
         self._process.terminate()
         self._process.wait()
+
+
+def make_database(layout: Path) -> LocalImage:
+    """A container of two layers, some megabytes, that runs with any kernel: ldconfig is static."""
+    name, version = DATABASE_PACKAGE
+    below: Files = {
+        "sbin/ldconfig": Path("/sbin/ldconfig").read_bytes(),
+        "etc/os-release": f"ID={DATABASE_OS}\nVERSION_ID=1\n",
+        "etc/gone": "of the lower layer",
+        "data/pad": random.Random(1).randbytes(6 << 20),  # noqa: S311 - only incompressible
+        "var/lib/dpkg/status": f"Package: {name}\nStatus: install ok installed\n"
+        f"Architecture: amd64\nVersion: {version}\n",
+    }
+    above: Files = {"etc/.wh.gone": b"", "data/.wh..wh..opq": b"", "data/new": b"new"}
+    return make_image(layout, DATABASE, [below, above], command=("/sbin/ldconfig", "-V"))
 
 
 def _gunzip(data: bytes) -> bytes:

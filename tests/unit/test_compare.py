@@ -14,6 +14,8 @@ import pytest
 
 from imagebuild import artifact, compare, components, inventory
 from imagebuild.compare import Change, Comparison, FileChange, Kind, SizeChange
+from imagebuild.components import Container, ContainerPackage
+from imagebuild.diffreport import markdown
 from imagebuild.errors import ConfigError
 from imagebuild.inventory import Entry
 from imagebuild.manifest import ArtifactView, open_artifact
@@ -183,6 +185,35 @@ def test_units_and_users(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def with_container(view: ArtifactView, config: str, *packages: ContainerPackage) -> ArtifactView:
+    container = Container("r/db:1", "s/db:1", "i", "m", config, {}, packages)
+    more = Container(f"r/{view.directory.parent.name}:1", "s/x:1", "i", "m", "c", {}, packages)
+    path = view.directory / components.FILE_NAME
+    made_of = dataclasses.replace(components.read(path), containers=(container, more))
+    components.write(made_of, path)
+    return open_artifact(view.directory)
+
+
+def test_containers_and_their_packages(tmp_path: Path) -> None:
+    old = ContainerPackage("deb", "zlib1g", "1.9", "amd64", "zlib", "1.9", "")
+    new = dataclasses.replace(old, version="1.10")
+    apk = ContainerPackage("apk", "musl", "1", "", "", "", "")
+    a = with_container(made(tmp_path, "a"), "sha256:1", old)
+    b = with_container(made(tmp_path, "b"), "sha256:2", new, apk)
+    found = compare.compare(a, b).sections
+    assert [(c.name, c.kind.value) for c in found["containers"]] == [
+        ("r/a:1", "removed"),
+        ("r/b:1", "added"),
+        ("r/db:1", "changed"),
+    ]
+    assert found["container_packages"] == (
+        Change("r/db:1 zlib1g", Kind.UPGRADED, "1.9", "1.10"),
+        Change("r/db:1 musl", Kind.ADDED, None, "1"),
+    )
+    assert "Packages in containers" in markdown(compare.compare(a, b), 0)
+    assert compare.compare(a, a).differences == 0
+
+
 def test_images_of_other_formats(tmp_path: Path) -> None:
     a, b = made(tmp_path, "a"), made(tmp_path, "b", image="longer")
     document = json.loads((b.directory / "manifest.json").read_text())
@@ -204,7 +235,7 @@ def test_older_artifacts_are_compared_in_part(tmp_path: Path) -> None:
     assert found.same_rootfs is None
     assert found.skipped == (
         f"files, units and directories: no rootfs.jsonl.gz in {a.name}",
-        f"users: no components.json.gz in {a.name}",
+        f"users and containers: no components.json.gz in {a.name}",
         f"descriptions: no SHA256SUMS in {a.name}",
     )
     assert {c.name for c in found.sections["packages"]} >= {"x", "dpkg"}

@@ -275,7 +275,8 @@ def test_origins_say_who_set_what(tmp_path: Path) -> None:
     assert origins["timeout.base"] == "default"
     leaves = {p for p in known_paths() if not any(q.startswith(p + ".") for q in known_paths())}
     # Mappings that are null show as one key.
-    assert set(origins) - leaves == {"mirror.security", "docker.repository", "docker.registries"}
+    lists = {"docker.registries", "preload"}
+    assert set(origins) - leaves == {"mirror.security", "docker.repository", *lists}
     assert loaded.profile.timeout.seconds("build") is None
     assert loaded.profile.timeout.seconds("agent") == 1800
 

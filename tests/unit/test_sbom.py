@@ -20,7 +20,13 @@ from hypothesis import strategies as st
 from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
 
 from imagebuild import components, sbom
-from imagebuild.components import Components, DebPackage, PythonPackage
+from imagebuild.components import (
+    Components,
+    Container,
+    ContainerPackage,
+    DebPackage,
+    PythonPackage,
+)
 from imagebuild.digest import of_bytes
 from imagebuild.sbom import cyclonedx, parts, spdx
 from tests.unit.made_up import make_artifact, make_tree
@@ -162,6 +168,73 @@ def test_homepages_that_are_none_are_left_out(made: Path, text: str, shown: bool
     made_of = dataclasses.replace(made_of, debs=debs)
     (part,) = parts.make_bill(load(made, "manifest.json"), made_of, 0).parts
     assert part.homepage == (text if shown else "")
+
+
+CONTAINER = Container(
+    target="r.example:5000/trove/mysql:8.4",
+    source="quay.io/a/mysql:8.4",
+    index=f"sha256:{'1' * 64}",
+    manifest=f"sha256:{'2' * 64}",
+    config=f"sha256:{'3' * 64}",
+    os={"ID": "rhel", "VERSION_ID": "9.4"},
+    packages=(
+        ContainerPackage("deb", "a+b", "1:2-3", "amd64", "ab", "2", "MIT"),
+        ContainerPackage("rpm", "bash", "2:5.1-1", "x86_64", "bash-5.1-1.src.rpm", "", ""),
+        ContainerPackage("rpm", "bash", "2:5.1-2", "x86_64", "bash-5.1-2.src.rpm", "", ""),
+        ContainerPackage("apk", "musl", "1.2-r0", "x86_64", "musl", "1.2-r0", "MIT"),
+        ContainerPackage("pypi", "requests", "2.31", "", "", "", ""),
+    ),
+    unread=("/var/lib/rpm/Packages: an old form",),
+)
+
+
+def test_containers_and_what_is_in_them(made: Path, tmp_path: Path) -> None:
+    """Two of the same content are two."""
+    twin = dataclasses.replace(CONTAINER, target="r.example:5000/trove/mysql:8", unread=())
+    made_of = components.read(made / components.FILE_NAME)
+    assert made_of.containers == ()
+    made_of = dataclasses.replace(made_of, containers=(CONTAINER, twin))
+    components.write(made_of, tmp_path / "components")
+    assert components.read(tmp_path / "components") == made_of
+    sbom.write(tmp_path, load(made, "manifest.json"), made_of, 0)
+
+    document = load(tmp_path, sbom.SPDX)
+    assert spdx_problems(document) == []
+    bill = parts.make_bill(load(made, "manifest.json"), made_of, 0)
+    assert validate_full_spdx_document(spdx.model(bill)) == []
+    packages = {p["SPDXID"]: p for p in document["packages"]}
+    id_ = "SPDXRef-oci-r.example-x3a-5000-x2f-trove-x2f-mysql-x3a-8.4"
+    container = packages[id_]
+    assert container["primaryPackagePurpose"] == "CONTAINER"
+    assert container["versionInfo"] == CONTAINER.manifest
+    assert container["checksums"][0]["checksumValue"] == "2" * 64
+    assert container["comment"] == "not readable: /var/lib/rpm/Packages: an old form"
+    inside = [
+        packages[r["relatedSpdxElement"]]
+        for r in document["relationships"]
+        if (r["spdxElementId"], r["relationshipType"]) == (id_, "CONTAINS")
+    ]
+    purls = [p["externalRefs"][0]["referenceLocator"] for p in (container, *inside)]
+    assert purls == [
+        f"pkg:oci/mysql@sha256:{'2' * 64}?repository_url=quay.io/a/mysql&tag=8.4",
+        "pkg:deb/rhel/a%2Bb@1:2-3?arch=amd64&distro=rhel-9.4&upstream=ab%402",
+        "pkg:rpm/rhel/bash@5.1-1?arch=x86_64&distro=rhel-9.4&epoch=2&upstream=bash-5.1-1.src.rpm",
+        "pkg:rpm/rhel/bash@5.1-2?arch=x86_64&distro=rhel-9.4&epoch=2&upstream=bash-5.1-2.src.rpm",
+        "pkg:apk/rhel/musl@1.2-r0?arch=x86_64&distro=rhel-9.4",
+        "pkg:pypi/requests@2.31",
+    ]
+    assert (packages["SPDXRef-image"]["SPDXID"], id_) in {
+        (r["spdxElementId"], r["relatedSpdxElement"]) for r in document["relationships"]
+    }
+
+    assert cyclonedx_problems((tmp_path / sbom.CYCLONEDX).read_text()) is None
+    top = {c["name"]: c for c in load(tmp_path, sbom.CYCLONEDX)["components"]}
+    container = top[CONTAINER.target]
+    assert container["type"] == "container"
+    assert container["purl"] == purls[0]
+    assert [c["purl"] for c in container["components"]] == purls[1:]
+    assert container["properties"][0]["value"].startswith("not readable")
+    assert "properties" not in top[twin.target]
 
 
 def test_the_same_from_the_same(made: Path, tmp_path: Path) -> None:
