@@ -78,8 +78,8 @@ def _compile(root: Path, sources: Sequence[str], deadline: float | None) -> None
 
     The byte code holds its source's digest, not its time (PEP 552), and so needs no clock.
     """
-    argv: list[str | Path] = ["chroot", root, f"{VENV}/bin/python", "-I", "-B", "-m", "compileall", "-q"]
-    argv += ["--invalidation-mode", "checked-hash", "-i", "-"]
+    argv: list[str | Path] = ["chroot", root, f"{VENV}/bin/python", "-I", "-B", "-m"]
+    argv += ["compileall", "-q", "--invalidation-mode", "checked-hash", "-i", "-"]
     left = None if deadline is None else max(deadline - time.monotonic(), 0.01)
 
     def one(names: Sequence[str]) -> None:

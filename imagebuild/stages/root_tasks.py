@@ -239,6 +239,7 @@ TASKS: dict[str, Callable[..., dict[str, Any]]] = {
     "build_wheels": build_wheels,
     "make_trunk": make_trunk,
     "add_layers": add_layers,
+    "load_container": load_container,
     "remove": remove,
     "seal_object": seal_object,
     "check_object": check_object,
