@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from imagebuild import containerparts
 from imagebuild.components import Container
 from imagebuild.config.profile import Preload, Profile
 from imagebuild.errors import PreflightError
-from imagebuild.inputs import Registry
+from imagebuild.inputs import Inputs, Registry
 from imagebuild.registry.layout import Layout
-from imagebuild.registry.pull import PulledImage, Resolved, resolve
+from imagebuild.registry.pull import PulledImage, Resolved, pull, resolve
 from imagebuild.registry.reference import Reference
 from imagebuild.registry.settings import RegistrySettings
 from imagebuild.stages.imagetar import LocalImage
@@ -96,6 +97,22 @@ def _remembered(entry: Preload, arch: str, layout: Layout) -> PreloadImage:
 
 def _image(entry: Preload, resolved: Resolved | None) -> PreloadImage:
     return PreloadImage(entry.source, str(Reference.parse(entry.target)), resolved)
+
+
+def layout(directory: Path) -> Layout:
+    """Where fetched images are kept."""
+    return Layout(directory)
+
+
+def fetch(image: PreloadImage, inputs: Inputs, kept: Layout) -> PulledImage:
+    """Have a container's blobs in `kept`; raises what registry.pull.pull raises."""
+    assert image.resolved is not None  # noqa: S101 - such a plan is provisional
+    if inputs.offline:
+        return pull(None, image.resolved, kept)
+    from imagebuild.registry.client import Client
+
+    with Client(registry_settings(inputs.profile, inputs.registries)) as client:
+        return pull(client, image.resolved, kept)
 
 
 def local_image(image: PreloadImage, pulled: PulledImage, layout: Layout) -> LocalImage:

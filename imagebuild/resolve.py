@@ -30,6 +30,8 @@ from imagebuild.host.background import start
 from imagebuild.host.run import network_env
 from imagebuild.inputs import Archive, DockerKey, Inputs
 from imagebuild.memory import Memory
+from imagebuild.preload import resolve_preload
+from imagebuild.registry.layout import Layout
 from imagebuild.trust import resolve_certificates, resolve_dev, resolve_registries
 
 BASE_ELEMENTS = (
@@ -56,15 +58,16 @@ def resolve(
     *,
     workdir: Path,
     memory: Path | None = None,
+    containers: Path | None = None,
     offline: bool = False,
     for_run: bool = True,
 ) -> Inputs:
     """Resolve a profile.
 
     `workdir` holds clones and downloads that later runs may use again, `memory` what the
-    network said. Without `for_run` the plan is only to be shown: the keys of a dev image,
-    which no second build has, are not made and count as not resolved. Raises ConfigError,
-    TemporaryError, PreflightError as the parts do.
+    network said, `containers` the container images. Without `for_run` the plan is only to be
+    shown: the keys of a dev image, which no second build has, are not made and count as not
+    resolved. Raises ConfigError, TemporaryError, PreflightError as the parts do.
     """
     arch = str(profile.arch)
     _refuse_credentials(profile)
@@ -81,6 +84,10 @@ def resolve(
     )
     archives_ = start(_archives, profile, network)
     docker_ = start(_docker, profile, network)
+    registries = resolve_registries(profile)
+    preload_ = start(
+        resolve_preload, profile, registries, Layout(containers or workdir), offline=offline
+    )
     dev = resolve_dev(profile, for_run=for_run)
     asked = {"base": (*BASE_ELEMENTS, *profile.elements.base), "environment": AGENT_ELEMENTS}
     if late := (*([DEV_ELEMENT] if dev else []), *profile.elements.agent):
@@ -91,6 +98,7 @@ def resolve(
         versions.keep(network)
     agent, archives = agent_.result(), archives_.result()
     docker_archive, docker_key = docker_.result()
+    preload = preload_.result()
     archives += docker_archive
     unresolved = [_release_file(a.url, s.name) for a in archives for s in a.suites if not s.sha256]
     unresolved += [
@@ -100,6 +108,7 @@ def resolve(
         unresolved.append(f"guest agent {agent.requested}")
     if profile.docker.repository and docker_key is None:
         unresolved.append(f"key of {profile.docker.repository.url}")
+    unresolved += [image.label for image in preload if image.resolved is None]
     if dev and dev.mark is None:
         unresolved.append("keys of the dev image, which each build makes anew")
     return Inputs(
@@ -108,13 +117,13 @@ def resolve(
         archives=archives,
         docker_key=docker_key,
         certificates=resolve_certificates(profile),
-        registries=resolve_registries(profile),
+        registries=registries,
         dev=dev,
         asked_elements=asked,
         elements=elements,
         element_paths=paths,
         agent=agent,
-        preload=(),
+        preload=preload,
         tools=tool_versions(),
         network_variables=tuple(sorted(network_env())),
         epoch=_epoch(archives),

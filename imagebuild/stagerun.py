@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from imagebuild import artifact, components, inventory, sbom
+from imagebuild import artifact, components, inventory, preload, sbom
 from imagebuild.agent import wheels
 from imagebuild.agent.locks import AGENT
 from imagebuild.config.words import Format
@@ -29,6 +29,7 @@ from imagebuild.host.run import network_env, run, sparse_copy_argv
 from imagebuild.host.worker import Worker
 from imagebuild.inputs import Inputs
 from imagebuild.plan import ENVIRONMENT, Plan, StagePlan, content_of
+from imagebuild.preload import PreloadImage
 from imagebuild.stages import base, devmode, formats, qcow2patch
 from imagebuild.store.store import Held, Key, Kind, Object, Store, Stores
 
@@ -362,6 +363,36 @@ class StageRun:
 
     def containers(self) -> None:
         """The preloaded containers, each in docker's store with those before it."""
+        if not self.plan.containers:
+            return
+        below = [self.plan.stage("base")]
+        with _stage(self.emit, self.plan.stage("containers")) as report:
+            reused = []
+            for part, image in zip(self.plan.containers, self.inputs.preload, strict=True):
+                make = functools.partial(self.make_container, image, tuple(below))
+                reused.append(self.obtain(part, Kind.CONTAINER, make))
+                below.append(part)
+            report.reused = all(reused)
+
+    def make_container(
+        self, image: PreloadImage, below: Sequence[StagePlan], draft: Path
+    ) -> dict[str, Any]:
+        """Fetch a container, and let the image's own docker load it."""
+        layout = preload.layout(self.paths.containers)
+        with _step(self.emit, "containers", "pull", image.target):
+            pulled = preload.fetch(image, self.inputs, layout)
+        with _step(self.emit, "containers", "load", image.target):
+            report = self.call(
+                "containers",
+                "load_container",
+                below=[self.path(p) for p in below],
+                image=preload.local_image(image, pulled, layout).to_json(),
+                draft=str(draft),
+                scratch_dir=str(self.scratch),
+                seconds=self.seconds("containers"),
+                epoch=self.inputs.epoch,
+            )
+        return {**report, "made_of": preload.describe(image, pulled).to_json()}
 
     def describe(self) -> dict[str, Any]:
         """Complete what is known of the content; its layer and lists go to `self.content`."""
@@ -378,6 +409,7 @@ class StageRun:
             system=[self.path(p) for p in (base_plan, *agent.parts)],
             containers=[self.path(p) for p in (base_plan, *self.plan.containers)],
             content=content,
+            made_of=[self.facts(p)["made_of"] for p in self.plan.containers],
             draft=str(self.content),
             owner=self.owner,
             epoch=self.inputs.epoch,

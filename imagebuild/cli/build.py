@@ -191,6 +191,7 @@ def _plan(
         profile,
         workdir=places.cache / "sources",
         memory=places.cache / "resolved",
+        containers=places.cache / "containers",
         offline=offline,
         for_run=for_run,
     )

@@ -6,12 +6,14 @@ are read.
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from imagebuild import components, inventory, layers
+from imagebuild.components import Container
 from imagebuild.layers import Layer
 from imagebuild.stages.collect import collect
 from imagebuild.stages.stack import Stack
@@ -28,11 +30,18 @@ def render_content(content: Mapping[str, Any]) -> str:
 
 
 def describe(
-    system: Stack, containers: Stack, content: Mapping[str, Any], draft: Path, *, epoch: int
+    system: Stack,
+    containers: Stack,
+    content: Mapping[str, Any],
+    made_of: Sequence[Container],
+    draft: Path,
+    *,
+    epoch: int,
 ) -> dict[str, Any]:
     """Complete `content`, make the layer that holds it, and describe the whole.
 
-    `system` is the base with the agent's layers, `containers` the base with the others.
+    `system` is the base with the agent's layers, `containers` the base with the others,
+    `made_of` what those hold.
     `draft`, a new directory, gets an object like those of a stack (tree and list), and
     the whole filesystem's inventory and components. Returns `{"content", "rootfs"}`.
     """
@@ -45,6 +54,7 @@ def describe(
         entries = layers.merge(system.entries(), *lower, layer)
         summary = inventory.write(entries, draft / inventory.FILE_NAME)
         found = collect(tree, entries, summary.sha256)
+        found = dataclasses.replace(found, containers=tuple(made_of))
         components.write(found, draft / components.FILE_NAME)
     return {"content": filled, "rootfs": summary.to_json()}
 

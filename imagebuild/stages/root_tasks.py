@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from imagebuild.components import Container
 from imagebuild.events import Emit, StepFinished, StepStarted
 from imagebuild.host import scratch, trial
 from imagebuild.host.namespace import remove_tree
@@ -90,13 +91,19 @@ def describe(
     system: Sequence[str],
     containers: Sequence[str],
     content: Mapping[str, Any],
+    made_of: Sequence[Mapping[str, Any]],
     draft: str,
     owner: Sequence[int],
     epoch: int,
 ) -> dict[str, Any]:
     """Describe the finished filesystem (see describe.describe)."""
     answer = describing.describe(
-        Stack.of(system), Stack.of(containers), content, Path(draft), epoch=epoch
+        Stack.of(system),
+        Stack.of(containers),
+        content,
+        [Container.from_json(dict(c)) for c in made_of],
+        Path(draft),
+        epoch=epoch,
     )
     for path in (Path(draft), *Path(draft).iterdir()):
         os.chown(path, owner[0], owner[1])
@@ -172,24 +179,22 @@ def _step(emit: Emit, phase: str, name: str) -> Iterator[None]:
 def load_container(
     *,
     emit: Emit,  # noqa: ARG001
-    lower: Sequence[str],
-    before: str | None,
+    below: Sequence[str],
     image: Mapping[str, Any],
-    out: str,
+    draft: str,
     scratch_dir: str,
     seconds: float | None,
     epoch: int,
 ) -> dict[str, Any]:
-    """Have a tree's own docker load a container (see containers.load)."""
-    from imagebuild.stages import containers
+    """Have the base's own docker load a container, as a layer (see dockerlayer.load)."""
+    from imagebuild.stages import dockerlayer
     from imagebuild.stages.imagetar import LocalImage
 
-    return containers.load(
-        [Path(p) for p in lower],
-        Path(before) if before else None,
+    return dockerlayer.load(
+        Stack.of(below),
         LocalImage.from_json(dict(image)),
-        Path(out),
-        scratch=Path(scratch_dir),
+        Path(draft),
+        Path(scratch_dir),
         seconds=seconds,
         epoch=epoch,
     )
