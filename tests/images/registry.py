@@ -1,19 +1,11 @@
-"""A private registry on loopback: TLS by a CA of its own, and a login."""
+"""A private registry on loopback: TLS by a CA of its own, a login, and one small image in it."""
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
-import subprocess
-import tarfile
-import time
 from pathlib import Path
 
-import bcrypt
-import requests
-
-from imagebuild.host.run import need, run, spawn
+from tests import container_images
+from tests.registry_server import RegistryServer
 
 USER = "trove-guest"
 #: A canary, too: it must be in the guest's docker configuration and nowhere else.
@@ -23,135 +15,11 @@ HOST = "10.0.2.100:5000"
 IMAGE = f"{HOST}/trove-datastores/tiny:8.4"
 
 
-class Registry:
-    """Debian's docker-registry with one small image in it, until `stop()`."""
+class Registry(RegistryServer):
+    """It answers on loopback; its certificate is good for the guest's address, too."""
 
     def __init__(self, directory: Path) -> None:
-        directory.mkdir(parents=True)
-        self.ca = directory / "ca.pem"
-        self.port = 0
-        _make_certificates(directory)
-        hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
-        (directory / "htpasswd").write_text(f"{USER}:{hashed}\n")
-        self._directory = directory
-        self._process = self._start()
-        self._push()
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        here = self._directory
-        config = here / "config.yml"
-        config.write_text(
-            json.dumps(
-                {
-                    "version": 0.1,
-                    "log": {"level": "warn"},
-                    "storage": {"filesystem": {"rootdirectory": str(here / "data")}},
-                    "http": {
-                        # A free port, which the log names.
-                        "addr": "127.0.0.1:0",
-                        "tls": {"certificate": str(here / "tls.pem"), "key": str(here / "tls.key")},
-                    },
-                    "auth": {"htpasswd": {"realm": "test", "path": str(here / "htpasswd")}},
-                }
-            )
-        )
-        log = (here / "registry.log").open("wb")
-        # With the thread of the session that starts it, however that ends.
-        process = spawn(
-            [need("docker-registry"), "serve", config],
-            stdout=log, stderr=log, die_with_parent=True,
-        )  # fmt: skip
-        deadline = time.monotonic() + 30
-        while not self.port:
-            assert process.poll() is None, (here / "registry.log").read_text()
-            assert time.monotonic() < deadline, "the registry does not listen"
-            self.port = _listening_port(process.pid)
-            time.sleep(0.05)
-        return process
-
-    def _push(self) -> None:
-        """Put an image with one file into it (OCI distribution specification, "Push")."""
-        layer = io.BytesIO()
-        with tarfile.open(fileobj=layer, mode="w:gz") as archive:
-            entry = tarfile.TarInfo("hello")
-            entry.size = 5
-            archive.addfile(entry, io.BytesIO(b"hello"))
-        plain = hashlib.sha256(_gunzip(layer.getvalue())).hexdigest()
-        config = json.dumps(
-            {
-                "architecture": "amd64",
-                "os": "linux",
-                "config": {},
-                "rootfs": {"type": "layers", "diff_ids": [f"sha256:{plain}"]},
-            }
-        ).encode()
-        kind = "application/vnd.docker.distribution.manifest.v2+json"
-        manifest = {
-            "schemaVersion": 2,
-            "mediaType": kind,
-            "config": self._blob(config, "application/vnd.docker.container.image.v1+json"),
-            "layers": [
-                self._blob(layer.getvalue(), "application/vnd.docker.image.rootfs.diff.tar.gzip")
-            ],
-        }
-        answer = self._ask(
-            "PUT", f"{self._base}/manifests/8.4", data=json.dumps(manifest),
-            headers={"Content-Type": kind},
-        )  # fmt: skip
-        assert answer.status_code == 201, answer.text
-
-    @property
-    def _base(self) -> str:
-        return f"https://127.0.0.1:{self.port}/v2/trove-datastores/tiny"
-
-    def _ask(self, method: str, url: str, **options: object) -> requests.Response:
-        return requests.request(
-            method, url, auth=(USER, PASSWORD), verify=str(self.ca), timeout=30, **options  # type: ignore[arg-type]
-        )  # fmt: skip
-
-    def _blob(self, data: bytes, kind: str) -> dict[str, object]:
-        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-        place = self._ask("POST", f"{self._base}/blobs/uploads/").headers["Location"]
-        url = f"{place}&digest={digest}"
-        assert self._ask("PUT", url, data=data).status_code == 201
-        return {"mediaType": kind, "size": len(data), "digest": digest}
-
-    def stop(self) -> None:
-        self._process.terminate()
-        self._process.wait()
-
-
-def _gunzip(data: bytes) -> bytes:
-    import gzip
-
-    return gzip.decompress(data)
-
-
-def _make_certificates(here: Path) -> None:
-    """A CA, and by it a server's certificate for loopback and for the guest's address."""
-    names = f"subjectAltName=IP:127.0.0.1,IP:{HOST.split(':')[0]}"
-    request = ["openssl", "req", "-newkey", "rsa:2048", "-nodes"]
-    run([*request, "-x509", "-days", "30", "-subj", "/CN=imagebuild test registry CA",
-         "-keyout", here / "ca.key", "-out", here / "ca.pem"])  # fmt: skip
-    run([*request, "-x509", "-days", "30", "-subj", "/CN=registry", "-addext", names,
-         "-addext", "basicConstraints=critical,CA:FALSE",
-         "-CA", here / "ca.pem", "-CAkey", here / "ca.key",
-         "-keyout", here / "tls.key", "-out", here / "tls.pem"])  # fmt: skip
-    (here / "ca.key").unlink()
-
-
-def _listening_port(pid: int) -> int:
-    """The port that a process listens on, from the kernel's tables; 0 while there is none."""
-    inodes = set()
-    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            target = str(descriptor.readlink())
-        except OSError:
-            continue
-        if target.startswith("socket:["):
-            inodes.add(target[8:-1])
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        fields = line.split()
-        if fields[3] == "0A" and fields[9] in inodes:
-            return int(fields[1].split(":")[1], 16)
-    return 0
+        names = f"IP:127.0.0.1,IP:{HOST.split(':')[0]}"
+        super().__init__(directory, tls=names, login=(USER, PASSWORD))
+        tiny = container_images.image([container_images.layer({"hello": b"hello"})])
+        tiny.push(self, "trove-datastores/tiny", "8.4")
