@@ -124,12 +124,13 @@ def read_manifest(data: bytes, served_as: str, where: str) -> Manifest:
     (GHSA-77vh-xpmg-72qh: a manifest that is an index, too).
     """
     document = _object(data, "manifest", where)
-    media_type = str(document.get("mediaType") or served_as.partition(";")[0].strip())
+    own = document.get("mediaType")
+    media_type = str(own or served_as.partition(";")[0].strip())
     if document.get("schemaVersion") == 1 or media_type in SCHEMA_1:
         media_type = SCHEMA_1[0]
     elif "manifests" in document and ("layers" in document or "config" in document):
         raise ConfigError("the manifest is an index and an image at once", where=where)
-    elif media_type not in (*INDEXES, *MANIFESTS):
+    elif not own and media_type not in (*INDEXES, *MANIFESTS):
         # OCI's `mediaType` is optional, and some servers serve all JSON as application/json.
         if "manifests" in document:
             media_type = INDEXES[0]

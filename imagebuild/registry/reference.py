@@ -83,10 +83,11 @@ class Reference:
 
     @property
     def familiar(self) -> str:
-        """The short name that docker shows: `mysql:8.4`."""
-        name = self.name.removeprefix(f"{DOCKER_IO}/")
-        if self.registry == DOCKER_IO and self.repository.count("/") == 1:
-            name = name.removeprefix(_OFFICIAL)
+        """The short name that docker shows: `mysql:8.4`. Where it would be read as a host's, full."""
+        short = self.name.removeprefix(f"{DOCKER_IO}/")
+        if short.count("/") == 1:
+            short = short.removeprefix(_OFFICIAL)
+        name = short if _split_registry(short) == (DOCKER_IO, short) else self.name
         return name + self._version
 
     def at(self, digest: str) -> Reference:
