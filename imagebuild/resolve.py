@@ -304,11 +304,11 @@ def _docker(profile: Profile, network: Memory) -> tuple[tuple[Archive, ...], Doc
     suites: tuple[Suite, ...] = (Suite(repository.suite),)
     key = _docker_key(repository, network)
     if key:
-        with tempfile.NamedTemporaryFile(suffix=".asc") as file:
-            file.write(key.data)
-            file.flush()
-            names = (repository.suite,)
-            suites = _suites(url, names, Path(file.name), key.sha256, network, pin)
+        # A directory: that goes also when the process ends without this thread.
+        with tempfile.TemporaryDirectory() as directory:
+            file = Path(directory, "docker.asc")
+            file.write_bytes(key.data)
+            suites = _suites(url, (repository.suite,), file, key.sha256, network, pin)
     found = Archive(
         "docker",
         url,

@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 
 from imagebuild.doctor.packages import Family, family
-from imagebuild.errors import ImagebuildError, PreflightError
+from imagebuild.errors import ImagebuildError, Interrupted, PreflightError
 from imagebuild.host import kvm, versions
 from imagebuild.host.run import run, which
 from imagebuild.host.space import existing
@@ -154,6 +154,8 @@ class Host:
         """Run a program that changes nothing."""
         try:
             done = run(argv, check=False, timeout=seconds)
+        except Interrupted:
+            raise
         except ImagebuildError as exc:
             return Said(-1, exc.what)
         return Said(done.returncode, (done.stdout + done.stderr).decode(errors="replace").strip())
@@ -235,6 +237,8 @@ class Host:
                         deadline=time.monotonic() + 20,
                         directory=str(existing if existing.is_dir() else existing.parent),
                     )
+            except Interrupted:
+                raise
             except ImagebuildError as exc:
                 errors.seek(0)
                 said = errors.read().decode(errors="replace").strip().splitlines()

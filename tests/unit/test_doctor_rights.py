@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from imagebuild.doctor.check import Level
 from imagebuild.doctor.examine import remedies
 from imagebuild.doctor.host import Host, Said, Trial
+from imagebuild.errors import Interrupted
 from imagebuild.host.run import run, which
 from imagebuild.host.trial import try_files, try_overlay
 from tests.unit.doctor_host import Described, Facts, found
@@ -116,3 +119,17 @@ def test_overlayfs_where_it_cannot_be(tmp_path: Path) -> None:
             "sh", str(tmp_path), sys.executable, code]  # fmt: skip
     env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONPATH": str(Path(__file__).parents[2])}
     assert run(argv, env=env).stdout.strip() == b"''"
+
+
+def test_an_interrupt_is_no_finding(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """^C while the host is tried ends the build; it does not count as something that failed."""
+
+    def interrupt(*_: object, **__: object) -> NoReturn:
+        raise Interrupted(signal.SIGINT)
+
+    monkeypatch.setattr("imagebuild.host.worker.spawn", interrupt)
+    monkeypatch.setattr("imagebuild.doctor.host.run", interrupt)
+    with pytest.raises(Interrupted):
+        Host().trial(tmp_path)
+    with pytest.raises(Interrupted):
+        Host().run(["sudo", "-n", "true"])
