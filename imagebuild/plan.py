@@ -27,7 +27,9 @@ _KINDS = {
     "environment": Kind.ENVIRONMENT,
     "code": Kind.AGENT,
     "elements": Kind.ELEMENTS,
+    "base-disk": Kind.TRUNK,
     "trunk": Kind.TRUNK,
+    "base-qcow2": Kind.QCOW2,
     "qcow2": Kind.QCOW2,
 }
 #: The part of the agent's stage that a new agent of the same series leaves as it is.
@@ -373,42 +375,47 @@ def _containers(inputs: Inputs, base: str) -> StagePlan | None:
 def _disk(
     inputs: Inputs, base: StagePlan, containers: StagePlan | None, agent: StagePlan
 ) -> StagePlan:
-    """The disk, made from its trunk: all that a new agent of the same series leaves as it is."""
-    trunk = _stage(
-        "trunk",
+    """The disk: that of the base alone, then the trunk, which has all that a new agent of the
+    same series leaves as it is.
+    """
+    tools = _tools(inputs, "mke2fs", "mtools")
+    base_disk = _stage(
+        "base-disk",
         {
             "base": base.id,
-            "layers": [p.id for p in (containers.parts if containers else ())]
-            + [agent.part(ENVIRONMENT).id],
             "size": inputs.profile.disk.size_bytes,
             "label": inputs.profile.disk.label,
             "epoch": inputs.epoch,
-            "tools": _tools(inputs, "mke2fs", "mtools"),
+            "tools": tools,
         },
     )
+    layers = [*(containers.parts if containers else ()), agent.part(ENVIRONMENT)]
+    trunk = _stage(
+        "trunk", {"parent": base_disk.id, "layers": [p.id for p in layers], "tools": tools}
+    )
     stages = {s.name: s.id for s in (base, agent, *([containers] if containers else []))}
-    return _stage("disk", {"stages": stages, "content": of_value(_content(inputs))}, (trunk,))
+    return _stage(
+        "disk", {"stages": stages, "content": of_value(_content(inputs))}, (base_disk, trunk)
+    )
 
 
 def _formats(inputs: Inputs, disk: StagePlan) -> StagePlan:
     compression = str(inputs.profile.compression)
-    trunk = _stage(
-        "qcow2",
-        {
-            "parent": disk.part("trunk").id,
-            "compression": compression,
-            "tools": _tools(inputs, "qemu-img"),
-        },
-    )
+    tools = _tools(inputs, "qemu-img")
+
+    def packed(name: str, disk: StagePlan) -> StagePlan:
+        return _stage(name, {"parent": disk.id, "compression": compression, "tools": tools})
+
+    parts = (packed("base-qcow2", disk.part("base-disk")), packed("qcow2", disk.part("trunk")))
     return _stage(
         "formats",
         {
             "parent": disk.id,
             "formats": [str(f) for f in inputs.profile.formats],
             "compression": compression,
-            "tools": _tools(inputs, "qemu-img"),
+            "tools": tools,
         },
-        (trunk,) if Format.QCOW2 in inputs.profile.formats else (),
+        parts if Format.QCOW2 in inputs.profile.formats else (),
     )
 
 

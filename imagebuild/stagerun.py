@@ -11,6 +11,7 @@ import functools
 import json
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -23,7 +24,16 @@ from imagebuild.agent import wheels
 from imagebuild.agent.locks import AGENT
 from imagebuild.config.words import Format
 from imagebuild.errors import PreflightError
-from imagebuild.events import Emit, Note, StageFinished, StageStarted, StepFinished, StepStarted
+from imagebuild.events import (
+    Emit,
+    Event,
+    Note,
+    StageFinished,
+    StageStarted,
+    StepFinished,
+    StepStarted,
+)
+from imagebuild.host.background import start
 from imagebuild.host.preflight import MACHINES
 from imagebuild.host.run import network_env, run, sparse_copy_argv
 from imagebuild.host.worker import Worker
@@ -124,21 +134,35 @@ class StageRun:
         if done := self.restore(whole):
             return done
         self.base()
-        self.agent()
-        self.containers()
-        described = self.describe()
-        raw = self.disk()
-        if self.inputs.dev:
-            devmode.write_public(self.inputs.dev, self.inputs.profile, self.plan.name, whole)
-        for name in (inventory.FILE_NAME, components.FILE_NAME):
-            shutil.copyfile(self.content / name, whole / name)
-        images = self.formats(raw, whole)
-        document = artifact.manifest(self.plan, self.inputs, described, images)
-        made_of = components.read(whole / components.FILE_NAME)
-        sbom.write(whole, document, made_of, self.inputs.epoch)
+        with self.aside() as other:
+            ahead = start(other.disks_ahead)
+            self.agent()
+            self.containers()
+            ahead.result()
+            described = start(other.describe)
+            raw = self.disk(described.result)
+            if self.inputs.dev:
+                devmode.write_public(self.inputs.dev, self.inputs.profile, self.plan.name, whole)
+            boms = start(self.write_boms, described.result(), whole)
+            images = self.formats(raw, whole)
+            boms.result()
+        document = artifact.manifest(self.plan, self.inputs, described.result(), images)
         artifact.write_description(whole, document)
         self.keep(whole)
         return document
+
+    @contextmanager
+    def aside(self) -> Iterator[StageRun]:
+        """The same build with a worker of its own, for what is done at the same time; it tells
+        nothing but notes.
+        """
+
+        def notes(event: Event) -> None:
+            if isinstance(event, Note):
+                self.emit(event)
+
+        with Worker(notes, may_ask=False) as worker:
+            yield dataclasses.replace(self, worker=worker, emit=notes)
 
     # What the store has of earlier builds, and gets of this one.
 
@@ -174,13 +198,15 @@ class StageRun:
 
         `make` writes its files into a new directory and returns its facts.
         """
-        if self.find(plan, kind, secret=secret):
+        if plan.id in self.objects or self.find(plan, kind, secret=secret):
             return True
-        draft = self.scratch / f"{kind}-draft"
-        draft.mkdir(mode=0o700)
-        facts = make(draft)
-        self.put(plan, kind, draft, facts)
+        draft = self.draft(kind)
+        self.put(plan, kind, draft, make(draft))
         return False
+
+    def draft(self, kind: Kind) -> Path:
+        """A new directory for the files of an object."""
+        return Path(tempfile.mkdtemp(prefix=f"{kind}-", dir=self.scratch))
 
     def put(self, plan: StagePlan, kind: Kind, draft: Path, facts: Mapping[str, Any]) -> None:
         """Turn a directory into the object whose name `find` holds."""
@@ -415,51 +441,105 @@ class StageRun:
             epoch=self.inputs.epoch,
         )
 
-    def disk(self) -> Path:
-        """Assemble the raw disk in scratch: the trunk, and what this agent adds to it."""
-        plan, agent = self.plan.stage("disk"), self.plan.stage("agent")
-        trunk = plan.part("trunk")
-        first = [self.plan.stage("base"), *self.plan.containers, agent.part(ENVIRONMENT)]
-        spec = {
-            "size": trunk.inputs["size"],
-            "label": trunk.inputs["label"],
+    def write_boms(self, described: Mapping[str, Any], whole: Path) -> None:
+        """What describes the filesystem, beside the images."""
+        for name in (inventory.FILE_NAME, components.FILE_NAME):
+            shutil.copyfile(self.content / name, whole / name)
+        document = artifact.manifest(self.plan, self.inputs, described, [])
+        sbom.write(
+            whole, document, components.read(whole / components.FILE_NAME), self.inputs.epoch
+        )
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The disk, as disk.DiskSpec has it. Its ids are the same for all images of a base."""
+        plan = self.plan.stage("disk").part("base-disk")
+        return {
+            "size": plan.inputs["size"],
+            "label": plan.inputs["label"],
             "arch": self.inputs.arch,
-            "epoch": trunk.inputs["epoch"],
-            # The same for all agents on this trunk.
-            "seed": trunk.id,
+            "epoch": plan.inputs["epoch"],
+            "seed": plan.id,
         }
 
-        def make(draft: Path) -> dict[str, Any]:
-            self.call(
-                "disk",
-                "make_trunk",
-                below=[self.path(p) for p in first],
-                raw=str(draft / _RAW),
-                spec=spec,
-                scratch_dir=str(self.scratch),
-                owner=self.owner,
-            )
-            return {}
+    @property
+    def raw(self) -> Path:
+        """The disk of this image."""
+        return self.scratch / "disk.raw"
 
-        raw = self.scratch / "disk.raw"
-        with _stage(self.emit, plan):
-            self.obtain(trunk, Kind.TRUNK, make)
-            with _step(self.emit, "disk", "trunk", "copy"):
-                run(
-                    sparse_copy_argv(self.objects[trunk.id].path / _RAW, raw),
-                    what="cannot copy the disk",
-                    timeout=self.seconds("disk"),
-                )
-            added = [self.path(p) for p in agent.parts if p.name != ENVIRONMENT]
-            self.call(
-                "disk",
-                "add_layers",
-                layers=[*added, str(self.content)],
-                raw=str(raw),
-                spec=spec,
-                scratch_dir=str(self.scratch),
+    def disks_ahead(self) -> None:
+        """What of disk and formats needs no more than the base, or is in the store."""
+        disk, formats_plan = self.plan.stage("disk"), self.plan.stage("formats")
+        has_trunk = self.find(disk.part("trunk"), Kind.TRUNK)
+        if has_trunk:
+            self.copy_disk(disk.part("trunk"), self.raw)
+        else:
+            self.obtain(disk.part("base-disk"), Kind.TRUNK, self.make_base_disk)
+        if not formats_plan.parts:
+            return
+        if not self.find(formats_plan.part("qcow2"), Kind.QCOW2):
+            self.obtain(disk.part("base-disk"), Kind.TRUNK, self.make_base_disk)
+            self.obtain(formats_plan.part("base-qcow2"), Kind.QCOW2, self.make_base_qcow2)
+
+    def make_base_disk(self, draft: Path) -> dict[str, Any]:
+        """The disk of the base alone."""
+        return self.call(
+            "disk",
+            "make_disk",
+            base=self.path(self.plan.stage("base")),
+            raw=str(draft / _RAW),
+            spec=self.spec,
+            scratch_dir=str(self.scratch),
+            owner=self.owner,
+        )
+
+    def make_base_qcow2(self, draft: Path) -> dict[str, Any]:
+        """The same disk as qcow2."""
+        source = self.objects[self.plan.stage("disk").part("base-disk").id].path / _RAW
+        self.convert(source, draft / _QCOW2, Format.QCOW2)
+        return {}
+
+    def make_trunk(self, draft: Path) -> dict[str, Any]:
+        """The base's disk with containers and the agent's environment."""
+        raw = draft / _RAW
+        self.copy_disk(self.plan.stage("disk").part("base-disk"), raw)
+        layers = [*self.plan.containers, self.plan.stage("agent").part(ENVIRONMENT)]
+        self.add_layers([self.path(p) for p in layers], raw)
+        return {}
+
+    def copy_disk(self, plan: StagePlan, raw: Path) -> None:
+        """Copy a disk of the store, to be changed."""
+        with _step(self.emit, "disk", "copy", plan.name):
+            run(
+                sparse_copy_argv(self.objects[plan.id].path / _RAW, raw),
+                what="cannot copy the disk",
+                timeout=self.seconds("disk"),
             )
-        return raw
+
+    def add_layers(self, layers: Sequence[str], raw: Path) -> None:
+        """Add layers to a disk."""
+        self.call(
+            "disk", "add_layers",
+            layers=list(layers), raw=str(raw), spec=self.spec, scratch_dir=str(self.scratch),
+        )  # fmt: skip
+
+    def disk(self, described: Callable[[], object]) -> Path:
+        """Assemble the raw disk in scratch: the trunk, and what this agent adds to it.
+
+        `described` waits until the last layer is there.
+        """
+        plan, agent = self.plan.stage("disk"), self.plan.stage("agent")
+        trunk = plan.part("trunk")
+        with _stage(self.emit, plan):
+            if trunk.id not in self.objects:
+                draft = self.draft(Kind.TRUNK)
+                self.put(trunk, Kind.TRUNK, draft, self.make_trunk(draft))
+            if not self.raw.exists():
+                self.copy_disk(trunk, self.raw)
+            self.add_layers([self.path(p) for p in agent.parts if p.name != ENVIRONMENT], self.raw)
+            described()
+            self.add_layers([str(self.content)], self.raw)
+        return self.raw
 
     def formats(self, raw: Path, whole: Path) -> list[Path]:
         """Convert the disk into the wanted formats, in the directory that becomes the artifact."""
@@ -485,26 +565,33 @@ class StageRun:
 
     def qcow2(self, raw: Path, image: Path) -> None:
         """The qcow2 of the trunk, with the clusters that this agent's disk has of its own."""
-        trunk = self.plan.stage("disk").part("trunk")
-        plan = self.plan.stage("formats").part("qcow2")
-
-        def make(draft: Path) -> dict[str, Any]:
+        disks, packed = self.plan.stage("disk"), self.plan.stage("formats")
+        plan = packed.part("qcow2")
+        if plan.id not in self.objects:
+            draft = self.draft(Kind.QCOW2)
             with _step(self.emit, "formats", "convert", "trunk"):
-                self.convert(self.objects[trunk.id].path / _RAW, draft / _QCOW2, Format.QCOW2)
-            return {}
-
-        self.obtain(plan, Kind.QCOW2, make)
+                self.patch(
+                    packed.part("base-qcow2"),
+                    disks.part("base-disk"),
+                    self.objects[disks.part("trunk").id].path / _RAW,
+                    draft / _QCOW2,
+                )
+            self.put(plan, Kind.QCOW2, draft, {})
         with _step(self.emit, "formats", "convert", "qcow2"):
-            qcow2patch.patch(
-                self.objects[plan.id].path / _QCOW2,
-                self.objects[trunk.id].path / _RAW,
-                raw,
-                image,
-                self.inputs.profile.compression,
-                threads=os.cpu_count() or 1,
-                work=self.scratch,
-                timeout=self.seconds("formats"),
-            )
+            self.patch(plan, disks.part("trunk"), raw, image)
+
+    def patch(self, packed: StagePlan, before: StagePlan, after: Path, out: Path) -> None:
+        """Make a qcow2 of `after` from that of another disk."""
+        qcow2patch.patch(
+            self.objects[packed.id].path / _QCOW2,
+            self.objects[before.id].path / _RAW,
+            after,
+            out,
+            self.inputs.profile.compression,
+            threads=os.cpu_count() or 1,
+            work=self.scratch,
+            timeout=self.seconds("formats"),
+        )
 
     def convert(self, raw: Path, image: Path, fmt: Format) -> None:
         """Convert a whole disk."""
@@ -542,8 +629,7 @@ class StageRun:
         plan = self.plan.stage("formats")
         if self.inputs.dev:
             return
-        draft = self.scratch / "formats-draft"
-        draft.mkdir(mode=0o700)
+        draft = self.draft(Kind.FORMATS)
         with _step(self.emit, "formats", "store", "copy"):
             for path in sorted(whole.iterdir()):
                 run(sparse_copy_argv(path, draft / path.name), what="cannot copy the image")

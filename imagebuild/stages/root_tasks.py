@@ -126,23 +126,17 @@ def build_wheels(
     return {"wheels": [str(w) for w in wheels]}
 
 
-def make_trunk(
+def make_disk(
     *,
-    emit: Emit,
-    below: Sequence[str],
+    emit: Emit,  # noqa: ARG001
+    base: str,
     raw: str,
     spec: Mapping[str, Any],
     scratch_dir: str,
     owner: Sequence[int],
 ) -> dict[str, Any]:
-    """Make the disk of base and first layers (see disk.make_disk); it then is the user's."""
-    stack = Stack.of(below)
-    wanted, work = disk.DiskSpec(**spec), Path(scratch_dir)
-    with _step(emit, "disk", "base"):
-        disk.make_disk(stack.base, Path(raw), wanted, work)
-    for layer, files in stack.layers():
-        with _step(emit, "layer", files.parent.name.partition("-")[0]):
-            disk.add_layer(Path(raw), layer, files, wanted, work)
+    """Make the disk of the base alone (see disk.make_disk); it then is the user's."""
+    disk.make_disk(Stack.of([base]).base, Path(raw), disk.DiskSpec(**spec), Path(scratch_dir))
     os.chown(raw, owner[0], owner[1])
     return {}
 
@@ -155,7 +149,7 @@ def add_layers(
     spec: Mapping[str, Any],
     scratch_dir: str,
 ) -> dict[str, Any]:
-    """Add more layers to a disk (see disk.add_layer)."""
+    """Add layers, objects of the store, to a disk (see disk.add_layer)."""
     for place in map(Path, layers):
         with _step(emit, "layer", place.name.partition("-")[0]):
             disk.add_layer(
@@ -242,7 +236,7 @@ TASKS: dict[str, Callable[..., dict[str, Any]]] = {
     "install_code": install_code,
     "describe": describe,
     "build_wheels": build_wheels,
-    "make_trunk": make_trunk,
+    "make_disk": make_disk,
     "add_layers": add_layers,
     "load_container": load_container,
     "remove": remove,

@@ -21,6 +21,9 @@ from imagebuild.stages.overlay import close, workshop
 from imagebuild.stages.stack import Stack
 from imagebuild.store.objects import TREE
 
+#: So much memory must be free for a base to be composed in half of it, in KiB.
+MEMORY_KIB = 8 << 20
+
 
 def compose(
     name: str,
@@ -55,10 +58,14 @@ def compose(
 
     if below is None:
         place.mkdir()
+        in_memory = _use_memory(place)
         tree, hooks = run_in(place)
         (tree / "etc/imagebuild").mkdir(mode=0o755, exist_ok=True)
         inventory.clamp_times(tree, epoch)
-        tree.rename(draft / TREE)
+        if in_memory:
+            run(["cp", "--archive", tree, draft / TREE], what="cannot keep the tree")
+        else:
+            tree.rename(draft / TREE)
         remove_tree(place)
         return hooks
     with workshop(list(reversed(below.objects)), place) as (work, upper):
@@ -72,6 +79,16 @@ def compose(
             keep_upper(upper / tree.name, below, draft, epoch)
     emit(StepFinished(name, "layer", "difference", round(time.monotonic() - started, 2)))
     return hooks
+
+
+def _use_memory(place: Path) -> bool:
+    """Compose in memory where there is plenty: dpkg writes each file several times."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    values = {name: int(rest.split()[0]) for name, _, rest in (x.partition(":") for x in lines)}
+    if values.get("MemAvailable", 0) < MEMORY_KIB:
+        return False
+    run(["mount", "-t", "tmpfs", "-o", f"mode=700,size={MEMORY_KIB // 2}k", "tmpfs", place])
+    return True
 
 
 def keep_upper(upper: Path, below: Stack, draft: Path, epoch: int) -> None:
