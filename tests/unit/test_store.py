@@ -122,7 +122,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "file gone": (lambda p: (p / "list.json").unlink(), "list.json is missing"),
     "file too many": (lambda p: (p / "more").touch(), "more does not belong"),
     "file of another kind": (
-        lambda p: (p / "list.json").rename(p / "x") and (p / "list.json").symlink_to("x"),
+        lambda p: (p / "list.json").rename(p / "x").with_name("list.json").symlink_to("x"),
         "list.json is of another kind",
     ),
     "tree gone": (lambda p: shutil.rmtree(p / "tree"), "tree is missing"),
@@ -216,9 +216,7 @@ def test_tree_is_read_only_when_its_seal_is_not_right(
         assert len(walks) == 1
 
 
-def test_damaged_object_in_use_is_replaced_when_its_user_ends(
-    store: Store, tmp_path: Path
-) -> None:
+def test_damaged_object_in_use_is_replaced_when_its_user_ends(store: Store, tmp_path: Path) -> None:
     made = stored(store, tmp_path)
     with store.hold(key()) as user:
         assert store.take(user, call, ignore)
@@ -238,7 +236,7 @@ def test_damaged_object_in_use_is_replaced_when_its_user_ends(
 
 
 def test_copied_when_the_draft_is_on_another_filesystem(store: Store) -> None:
-    memory = Path("/dev/shm")  # noqa: S108
+    memory = Path("/dev/shm")
     if not memory.is_dir() or memory.stat().st_dev == Path(store.root.parent).stat().st_dev:
         pytest.skip("no other filesystem")
     place = Path(tempfile.mkdtemp(dir=memory))

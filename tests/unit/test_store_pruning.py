@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import time
@@ -41,9 +42,7 @@ def numbers(store: Store) -> list[int]:
 
 @settings(max_examples=50)
 @given(
-    given_=st.lists(
-        st.tuples(st.integers(0, 9), st.integers(1, 1000), st.booleans()), max_size=7
-    ),
+    given_=st.lists(st.tuples(st.integers(0, 9), st.integers(1, 1000), st.booleans()), max_size=7),
     limit=st.none() | st.integers(0, 40),
     older_than=st.none() | st.integers(1, 1000),
 )
@@ -116,7 +115,7 @@ def test_what_dead_builds_left_goes(tmp_path: Path) -> None:
 
 def test_nothing_is_asked_of_root_for_nothing(tmp_path: Path) -> None:
     def no_call(task: str, **arguments: object) -> dict[str, object]:
-        raise AssertionError(task)
+        raise AssertionError(task, arguments)
 
     store = Store(tmp_path / "store")
     assert not prune(store, no_call, limit=0).objects
@@ -135,15 +134,15 @@ def test_lock_on_a_file_that_was_removed_is_no_lock(
     first = locks.acquire(path, access)
     assert first is not None
     assert locks.acquire(path, access, wait=False) is None
-    real = locks.fcntl.flock
+    real = fcntl.flock
 
     def flock(descriptor: int, how: int) -> None:
-        monkeypatch.setattr(locks.fcntl, "flock", real)
+        monkeypatch.setattr(fcntl, "flock", real)
         path.unlink()
         os.close(first)
         real(descriptor, how)
 
-    monkeypatch.setattr(locks.fcntl, "flock", flock)
+    monkeypatch.setattr(fcntl, "flock", flock)
     second = locks.acquire(path, access)
     assert second is not None
     assert os.fstat(second).st_ino == path.stat().st_ino
