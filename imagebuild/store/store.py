@@ -174,7 +174,8 @@ class Store:
                 held._use = held._use or self._lock(key, "use", shared=True)
                 self.touch(key)
             return found
-        emit(Note(f"{key.name} in the store is damaged, it is made anew: {damage[0]}", True))
+        said = "; ".join(damage[:3]) + (f"; and {len(damage) - 3} more" if damage[3:] else "")
+        emit(Note(f"{key.name} in the store is damaged, it is made anew: {said}", True))
         with held.exclude():
             call("discard_objects", paths=[str(path)])
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -127,3 +128,41 @@ def test_digest_of_a_private_file_is_slow_to_guess(tmp_path: Path) -> None:
     assert "4813494d" not in private
     (tree / "etc/passwd").write_text("toor")
     assert {e.path: e for e in inventory.walk(tree)}["/etc/passwd"].data != private
+
+
+def test_threads_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = make_tree(tmp_path / "t")
+    for number in range(60):
+        (tree / f"d{number % 7}").mkdir(exist_ok=True)
+        (tree / f"d{number % 7}/{number}").write_bytes(bytes([number]) * (number * 5000))
+        os.link(tree / f"d{number % 7}/{number}", tree / f"z{number}")
+    monkeypatch.setattr(inventory, "_BATCH", 10_000)
+    whole = list(inventory.walk(tree))
+    for batch in (1, 3, 16):
+        monkeypatch.setattr(inventory, "_BATCH", batch)
+        assert list(inventory.walk(tree)) == whole
+    # As os.walk has it, and hashed as a whole.
+    paths = ["/"]
+    for here, directories, files in os.walk(tree):
+        paths += [os.path.join(here, n)[len(str(tree)) :] for n in directories + files]  # noqa: PTH118
+    assert sorted(e.path for e in whole) == sorted(paths)
+    for entry in whole:
+        if entry.kind == "file":
+            content = (tree / entry.path[1:]).read_bytes()
+            assert entry.data == hashlib.sha256(content).hexdigest()
+    assert {e.same_as for e in whole if e.path.startswith("/z")} == {
+        f"/d{n % 7}/{n}" for n in range(60)
+    }
+
+
+def test_a_file_larger_than_one_read(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 4096 * 2  # two whole pieces
+    for extra in (b"", b"x"):
+        (tmp_path / "file").write_bytes(content + extra)
+        [entry] = [e for e in inventory.walk(tmp_path) if e.kind == "file"]
+        assert entry.data == hashlib.sha256(content + extra).hexdigest()
+
+
+def test_what_cannot_be_read_is_no_silence(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        list(inventory.walk(tmp_path / "nowhere"))
