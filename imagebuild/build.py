@@ -19,7 +19,7 @@ from imagebuild.host.space import SpaceWatch
 from imagebuild.host.worker import Worker
 from imagebuild.inputs import Inputs
 from imagebuild.plan import Plan
-from imagebuild.stagerun import Paths, StageRun
+from imagebuild.stagerun import Paths, StageRun, Workspace
 from imagebuild.store.pruning import prune
 from imagebuild.store.store import Stores, open_stores
 
@@ -135,7 +135,8 @@ def _make(
         directory = locks.enter_context(scratch.directory(paths.scratch_root, plan.name))
         worker = locks.enter_context(Worker(recorder))
         worker.call("sweep", root=str(paths.scratch_root))
-        run = StageRun(plan, inputs, paths, stores, recorder, worker, directory, locks, deadline)
+        ws = Workspace(plan, inputs, paths, stores, recorder, worker, directory, locks, deadline)
+        run = StageRun(ws)
         patience = None
         try:
             document = run.make(whole)
@@ -143,7 +144,7 @@ def _make(
                 "started": started,
                 "seconds": round(time.time() - started, 2),
                 **recorder.timing(),
-                "hooks": run.hooks,
+                "hooks": run.layers.hooks,
             }
             artifact.write_json(whole / "timing.json", timing)
             if log:
@@ -157,22 +158,22 @@ def _make(
                 patience = PATIENCE
             raise
         finally:
-            _tidy(directory, run, patience)
+            _tidy(directory, ws, patience)
     return document
 
 
-def _tidy(directory: Path, run: StageRun, seconds: float | None) -> None:
+def _tidy(directory: Path, ws: Workspace, seconds: float | None) -> None:
     """Remove this build's scratch, for so long at most."""
     with ExitStack() as held:
-        worker = run.worker
+        worker = ws.worker
         try:
             if not worker.is_running:
-                worker = held.enter_context(Worker(run.emit, may_ask=False))
+                worker = held.enter_context(Worker(ws.emit, may_ask=False))
             deadline = None if seconds is None else time.monotonic() + seconds
             worker.call("remove", deadline=deadline, paths=[str(directory)])
         except ImagebuildError:
             return  # no root any more, or no time: the next build sweeps the scratch
-        (run.paths.scratch_root / f"{directory.name}.lock").unlink(missing_ok=True)
+        (ws.paths.scratch_root / f"{directory.name}.lock").unlink(missing_ok=True)
 
 
 class _Recorder:

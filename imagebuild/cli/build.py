@@ -19,15 +19,17 @@ from imagebuild.cli.options import (
     images_option,
     json_option,
     profile_options,
+    store_option,
+    store_size_option,
 )
-from imagebuild.cli.terminal import one_line, terminal
+from imagebuild.cli.terminal import terminal
 
 if TYPE_CHECKING:
     from imagebuild.build import Artifact
     from imagebuild.config.profile import Profile
     from imagebuild.inputs import Inputs
-    from imagebuild.memory import Fact
     from imagebuild.plan import Plan
+    from imagebuild.store.store import Stores
 
 
 #: So many logs of earlier builds are kept.
@@ -42,6 +44,15 @@ class _Places:
     images: Path
     artifacts: Path | None
     files: tuple[Path, ...]
+    store: Path | None
+    store_size: int | None
+
+    @property
+    def stores(self) -> Stores:
+        """Where what stages made is kept."""
+        from imagebuild.store.store import open_stores
+
+        return open_stores(self.cache, self.store, self.store_size)
 
 
 @click.command(epilog="Example: imagebuild build ubuntu jammy -o trove-guest.qcow2")
@@ -58,6 +69,8 @@ class _Places:
 )  # fmt: skip
 @images_option
 @cache_option
+@store_option
+@store_size_option
 @click.option(
     "--dry-run", is_flag=True, envvar="IMAGEBUILD_DRY_RUN", show_envvar=True,
     help="Print the plan; nothing but the cache is changed.",
@@ -79,6 +92,8 @@ def build(
     artifacts: Path | None,
     images_dir: Path,
     cache_dir: Path,
+    store: Path | None,
+    store_size: int | None,
     dry_run: bool,
     offline: bool,
     wait: bool,
@@ -98,6 +113,8 @@ def build(
         images=absolute(images_dir, "--images-dir"),
         artifacts=absolute(artifacts, "--artifacts") if artifacts else None,
         files=tuple(absolute(o, "-o") for o in outputs),
+        store=store,
+        store_size=store_size,
     )
     profile = _with_formats(request.load(target).profile, places.files)
     if not dry_run:
@@ -105,11 +122,15 @@ def build(
     plan, inputs = _plan(profile, places, offline=offline, for_run=not dry_run)
     if not dry_run:
         _check_times(inputs)
+    from imagebuild.cli.planview import as_of, show
+
     if dry_run:
-        _show(plan, inputs, as_json)
+        from imagebuild.forecast import forecast
+
+        show(plan, inputs, forecast(plan, places.stores), as_json=as_json)
         return
     for fact in inputs.remembered:
-        terminal.info(_as_of(fact))
+        terminal.info(as_of(fact))
     artifact = _run(plan, inputs, places, wait=wait)
     if as_json:
         terminal.json(
@@ -224,7 +245,8 @@ def _run(plan: Plan, inputs: Inputs, places: _Places, *, wait: bool) -> Artifact
     renderer = Renderer(terminal, log, secrets(network_env()))
     try:
         with renderer.live():
-            artifact = run_build(plan, inputs, paths, renderer, log, wait=wait)
+            stores = places.stores
+            artifact = run_build(plan, inputs, paths, renderer, log, stores=stores, wait=wait)
     except ImagebuildError as exc:
         exc.detail = renderer.clean(exc.detail)
         error = explained(exc, log)
@@ -232,9 +254,9 @@ def _run(plan: Plan, inputs: Inputs, places: _Places, *, wait: bool) -> Artifact
         raise error from exc.__cause__
     finally:
         renderer.close()
-    terminal.info(
-        f"built in {duration(time.monotonic() - started)}: {artifact.directory}", "bold green"
-    )
+    took = duration(time.monotonic() - started)
+    done = f"nothing has changed ({took})" if artifact.unchanged else f"built in {took}"
+    terminal.info(f"{done}: {artifact.directory}", "bold green")
     for output in artifact.manifest["outputs"]:
         terminal.info(f"  {output['file']}  {output['size'] / 1e6:.0f} MB")
     for file in places.files:
@@ -261,44 +283,3 @@ def _say_dev(artifact: Artifact) -> None:
         w for w, is_so in zip(held, (dev["controller"], dev["root_password"]), strict=True) if is_so
     )
     terminal.warning(f"this is a dev image, it holds {what}: it must not be published")
-
-
-def _show(plan: Plan, inputs: Inputs, as_json: bool) -> None:
-    """Print the plan; the JSON form holds everything."""
-    if as_json:
-        remembered = [fact.to_json() for fact in inputs.remembered]
-        terminal.json(plan.to_json() | {"remembered": remembered})
-        return
-    lines = [f"plan for {plan.name}" + ("  (provisional)" if plan.provisional else "")]
-    lines += [f"  not resolved: {u}" for u in plan.unresolved]
-    lines += [f"  {_as_of(fact)}" for fact in inputs.remembered]
-    for stage in plan.stages:
-        lines.append(f"stage {stage.name}  {stage.id[:16]}")
-        if stage.elements:
-            lines.append("  elements  " + " ".join(e["name"] for e in stage.elements))
-        for name, value in stage.inputs.items():
-            lines.append(f"  {name:9} {_short(value)}")
-        for name, value in stage.environment.items():
-            lines.append(f"  {name}={value}")
-    if plan.environment["from_host"]:
-        lines.append(
-            "from the host's environment, by name: " + " ".join(plan.environment["from_host"])
-        )
-    lines.append(f"artifact  {plan.outputs['artifact']}")
-    lines += [f"image     {image}" for image in plan.outputs["images"]]
-    lines += [f"also      {place}" for place in plan.outputs["places"]]
-    terminal.data("\n".join(map(one_line, lines)))
-
-
-def _as_of(fact: Fact) -> str:
-    """How old something is that was remembered instead of asked."""
-    from imagebuild.memory import age
-
-    return f"as of {age(fact, time.time())}: {fact.what}"
-
-
-def _short(value: object) -> str:
-    import json
-
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 100 else text[:97] + "…"

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 STAGE_TEXT = {
     "base": "distribution, kernel, cloud-init, docker",
     "agent": "guest agent",
+    "containers": "preloaded databases",
     "disk": "partitions, filesystem, bootloader",
     "formats": "image files",
 }
@@ -68,7 +69,7 @@ class Renderer:
         elif isinstance(event, StageFinished):
             self._stage = self._step = None
             took = "already built" if event.reused else duration(event.seconds)
-            self._terminal.info(f"✓ {event.stage:8} {STAGE_TEXT[event.stage]:42} {took}", "green")
+            self._terminal.info(f"✓ {event.stage:10} {STAGE_TEXT[event.stage]:42} {took}", "green")
         elif isinstance(event, StepStarted):
             self._step = (f"{event.phase}/{event.name}", time.monotonic())
         elif isinstance(event, StepFinished):
@@ -130,7 +131,7 @@ class Renderer:
         if self._stage:
             name, since = self._stage
             text = Text.assemble(
-                (f"{name:8} ", "bold"),
+                (f"{name:10} ", "bold"),
                 f"{STAGE_TEXT[name]:42} ",
                 (duration(now - since), "cyan"),
             )

@@ -83,7 +83,9 @@ class Reference:
 
     @property
     def familiar(self) -> str:
-        """The short name that docker shows: `mysql:8.4`. Where it would be read as a host's, full."""
+        """The short name that docker shows: `mysql:8.4`. In full where it would
+        be read as a host's.
+        """
         short = self.name.removeprefix(f"{DOCKER_IO}/")
         if short.count("/") == 1:
             short = short.removeprefix(_OFFICIAL)
