@@ -153,11 +153,19 @@ class _Patch:
             pending += self._names_in(number).values()
 
     def _kill(self, inode: Inode) -> Iterator[str]:
-        # kill_file leaves the block that holds attributes; ea_rm of the last one frees it.
-        names = self.fs.xattrs(inode)
-        if names:
-            yield " ".join([f"ea_rm <{inode.number}>", *map(debugfs.quote, names)])
-        yield f"kill_file <{inode.number}>"
+        this = f"<{inode.number}>"
+        if block := inode.xattr_block:
+            # kill_file frees what an inode holds, but not this block: so it is to hold this
+            # block and nothing else. Neither mke2fs nor debugfs has inodes share one.
+            if self.fs.extents(inode):
+                yield f"punch {this} 0"
+            if not stat.S_ISDIR(inode.mode):
+                yield f"sif {this} mode 0{stat.S_IFREG:o}"
+            yield f"sif {this} flags 0"
+            yield f"sif {this} block[0] {block}"
+            for i in [*range(1, 12), "IND", "DIND", "TIND"]:
+                yield f"sif {this} block[{i}] 0"
+        yield f"kill_file {this}"
 
     def _zero(self, runs: Iterable[tuple[int, int]]) -> None:
         size = self.fs.block_size

@@ -12,8 +12,9 @@ import errno
 import os
 import struct
 import tempfile
+import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -186,16 +187,55 @@ def _read(file: IO[bytes]) -> _Image:
             else:
                 continue
             blobs[slot * _L2_ENTRIES + i] = blob
-    return _Image(header, size, kind == 1, l1_entries, dict(_trim(blobs)))
+    return _Image(header, size, kind == 1, l1_entries, dict(_trim(file, blobs, kind == 1)))
 
 
-def _trim(blobs: dict[int, _Blob]) -> Iterator[tuple[int, _Blob]]:
-    """The blobs without what belongs to the next one: descriptors count whole sectors."""
+def _trim(file: IO[bytes], blobs: Mapping[int, _Blob], zstd: bool) -> Iterator[tuple[int, _Blob]]:
+    """The blobs without what is not theirs in the last sector: descriptors count sectors.
+
+    Those that lie between two others end where the next one begins.
+    """
     following = 0
     for cluster, blob in sorted(blobs.items(), key=lambda item: -item[1].offset):
-        size = min(blob.size, following - blob.offset) if following else blob.size
+        room = following - blob.offset
+        if blob.compressed and 0 < room <= blob.size:
+            blob = blob._replace(size=room)
+        elif blob.compressed:
+            data = os.pread(file.fileno(), blob.size, blob.offset)
+            try:
+                size = _zstd_size(data) if zstd else _deflate_size(data)
+            except (ValueError, zlib.error) as exc:
+                raise _strange(file) from exc
+            blob = blob._replace(size=size)
         following = blob.offset
-        yield cluster, blob._replace(size=size)
+        yield cluster, blob
+
+
+def _deflate_size(data: bytes) -> int:
+    """Bytes of the raw deflate stream that `data` begins with. Raises ValueError, zlib.error."""
+    stream = zlib.decompressobj(-zlib.MAX_WBITS)
+    stream.decompress(data)
+    if not stream.eof:
+        raise ValueError("the stream has no end")
+    return len(data) - len(stream.unused_data)
+
+
+def _zstd_size(data: bytes) -> int:
+    """Bytes of the zstd frame that `data` begins with (RFC 8878, 3.1.1). Raises ValueError."""
+    if data[:4] != b"\x28\xb5\x2f\xfd" or len(data) < 5:
+        raise ValueError("this is no frame")
+    flags = data[4]
+    one_segment = flags >> 5 & 1
+    at = 5 + (not one_segment) + (0, 1, 2, 4)[flags & 3] + (one_segment, 2, 4, 8)[flags >> 6]
+    last = 0
+    while not last:
+        header = int.from_bytes(data[at : at + 3], "little")
+        last, kind, size = header & 1, header >> 1 & 3, header >> 3
+        # The one byte of a run stands once.
+        at += 3 + (1 if kind == 1 else size)
+        if at > len(data):
+            raise ValueError("the frame has no end")
+    return at + 4 * (flags >> 2 & 1)
 
 
 def _table(file: IO[bytes], offset: int, entries: int) -> tuple[int, ...]:

@@ -70,6 +70,12 @@ class Inode:
     links: int
     raw: bytes
 
+    @property
+    def xattr_block(self) -> int:
+        """The block with the extended attributes for which the inode has no room, or 0."""
+        low = int.from_bytes(self.raw[0x68:0x6C], "little")
+        return low | int.from_bytes(self.raw[0x76:0x78], "little") << 32
+
 
 class Ext4:
     """The filesystem that begins `offset` bytes into the file `path`.
@@ -242,9 +248,7 @@ class Ext4:
             first = 128 + int.from_bytes(inode.raw[0x80:0x82], "little")
             if inode.raw[first : first + 4] == _XATTR_MAGIC.to_bytes(4, "little"):
                 self._xattr_entries(inode, inode.raw, first + 4, first + 4, found)
-        block = int.from_bytes(inode.raw[0x68:0x6C], "little")
-        block |= int.from_bytes(inode.raw[0x76:0x78], "little") << 32
-        if block:
+        if block := inode.xattr_block:
             data = self.bytes_at(block * self.block_size, self.block_size)
             if data[:4] != _XATTR_MAGIC.to_bytes(4, "little"):
                 self._bad(f"inode {inode.number} has damaged extended attributes")
