@@ -44,7 +44,7 @@ def forecast(plan: Plan, stores: Stores) -> list[Forecast]:
             found.append(Forecast(stage, part.name, part.id, cached=True, reasons=()))
             continue
         below = list(made.values()) if kind is Kind.FORMATS else _below(part, made)
-        reasons = [f"{name} is made anew" for name in below]
+        reasons = [f"made anew below it: {', '.join(below)}"] if below else []
         own = stores.main.why_not(key, plan.link, part.own)
         # What is built on something else may be another by that alone.
         reasons += [r for r in own if not below or r.endswith((" changed", "added", "removed"))]

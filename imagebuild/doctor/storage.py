@@ -46,14 +46,14 @@ def filesystem(host: Host, subject: Subject) -> Iterator[Finding]:
     """The cache directory's filesystem and mount options."""
     mount = host.mount(subject.cache)
     problems = [*_options(mount, subject.cache), *_type(mount, subject.cache)]
-    parts = [subject.cache / name for name in ("scratch", "trees")]
+    parts = [subject.cache / name for name in ("scratch", "store")]
     if len({host.usage(p).device for p in parts}) > 1:
         problems.append(
             Finding(
-                Level.MISSING,
-                "scratch space and trees lie on different filesystems",
+                Level.WARNING,
+                "scratch space and the store lie on different filesystems",
                 where=", ".join(map(str, parts)),
-                prevents="a build: finished trees are renamed into their place",
+                prevents="nothing, but what a build makes is copied, not renamed",
                 advice="mount the cache directory as a whole",
             )
         )
