@@ -91,7 +91,7 @@ def _seal(draft: Path, target: Path, document: Mapping[str, Any], access: Access
 def _read_tree(directory: Path) -> tuple[dict[str, Any], fingerprint.Stats]:
     """The summary of a tree, whose inventory is written where it is not there."""
     tree, file = directory / TREE, directory / INVENTORY
-    before = _settled(tree)
+    before = settled(tree)
     if file.exists():
         # As inventory.write sums up: the digest is that of the lines.
         digest, count, total = hashlib.sha256(), 0, 0
@@ -108,7 +108,7 @@ def _read_tree(directory: Path) -> tuple[dict[str, Any], fingerprint.Stats]:
     return summary.to_json(), before
 
 
-def _settled(tree: Path) -> fingerprint.Stats:
+def settled(tree: Path) -> fingerprint.Stats:
     """A look at a tree, after which each write to it shows."""
     stats = fingerprint.of_tree(tree)
     while 0 <= time.time_ns() - stats.newest < _TICK:
@@ -165,7 +165,7 @@ def _check_tree(path: Path, said: Mapping[str, Any], deep: bool) -> list[str]:
     tree = path / TREE
     if not deep and _read_seal(path) == _seal_of(fingerprint.of_tree(tree)):
         return []
-    before = _settled(tree)
+    before = settled(tree)
     found, digest = [], hashlib.sha256()
     for entry in inventory.walk(tree):
         found.append(entry)
