@@ -110,11 +110,14 @@ def test_the_wheelhouse_has_exactly_the_locked_files(house: House) -> None:
         "source-3.0-py3-none-any.whl", "trove-25.1.0-py3-none-any.whl",
     ]  # fmt: skip
     pins = parse_lock("r", made.requirements.read_bytes()).pins
+    assert [p.name for p in pins] == ["binary", "pure", "source"]
+    pins += parse_lock("a", made.agent.read_bytes()).pins
     assert {p.name: p.hashes for p in pins} == {
         p.name.split("-")[0]: frozenset([of_file(p)]) for p in made.path.iterdir()
     }
     assert made.agent_sha256 == house.hashes["trove"]
     assert made.sha256 == {p.name: next(iter(p.hashes)) for p in pins}
+    assert made.versions == {"binary": "2.0", "pure": "1.0", "source": "3.0", "trove": "25.1.0"}
     assert [p.name for p in made.tools.iterdir() if p.suffix == ".whl"] == [
         "pip-26.0-py3-none-any.whl"
     ]
@@ -232,7 +235,7 @@ def test_another_release_takes_the_place_of_the_locked(house: House) -> None:
     other = house.index.add("trove", make_wheel("trove", "25.0.0"))
     made = house.collect(replace(house.agent, version="25.0.0", sha256=other))
     assert made.agent_sha256 == other
-    assert "trove==25.0.0" in made.requirements.read_text()
+    assert "trove==25.0.0" in made.agent.read_text()
 
 
 def test_the_agents_own_source_is_built_as_it_was_resolved(house: House) -> None:
@@ -346,7 +349,7 @@ def test_pip_itself_accepts_the_requirements(house: House, tmp_path: Path) -> No
     made = house.collect()
     argv: list[str | Path] = [
         sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps",
-        "--require-hashes", "--find-links", made.path, "-r", made.requirements,
+        "--require-hashes", "--find-links", made.path, "-r", made.requirements, "-r", made.agent,
         "--target", tmp_path / "site",
     ]  # fmt: skip
     env = {"PATH": os.environ["PATH"], "PIP_CONFIG_FILE": os.devnull}
