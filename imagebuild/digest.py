@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -11,6 +12,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from imagebuild.files import open_regular
+
+
+_PIECE = 1 << 20
+_ZEROS = bytes(_PIECE)
 
 
 def canonical(value: Any) -> bytes:  # noqa: ANN401 - any JSON value
@@ -42,12 +47,43 @@ def of_secret(data: bytes, salt: bytes, length: int) -> str:
 
 
 def of_file(path: Path) -> str:
-    """sha256 (hex) of a regular file's content, read in pieces. Raises OSError."""
+    """sha256 (hex) of a regular file's content, read in pieces; holes are not read.
+
+    Raises OSError.
+    """
     digest = hashlib.sha256()
     with open_regular(path) as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+        for start, end in _data(file.fileno()):
+            file.seek(start)
+            while start < end and (block := file.read(min(end - start, _PIECE))):
+                digest.update(block)
+                start += len(block)
+            hole = _next_data(file.fileno(), end) - end
+            for _ in range(hole // _PIECE):
+                digest.update(_ZEROS)
+            digest.update(_ZEROS[: hole % _PIECE])
     return digest.hexdigest()
+
+
+def _data(descriptor: int) -> Iterator[tuple[int, int]]:
+    """Where there is data in a file, from 0 on: a hole at its start is an empty piece."""
+    if (start := _next_data(descriptor, 0)) > 0:
+        yield 0, 0
+    size = os.fstat(descriptor).st_size
+    while start < size:
+        end = os.lseek(descriptor, start, os.SEEK_HOLE)
+        yield start, end
+        start = _next_data(descriptor, end)
+
+
+def _next_data(descriptor: int, offset: int) -> int:
+    """The next offset with data (lseek(2), SEEK_DATA); the file's size when none follows."""
+    try:
+        return os.lseek(descriptor, offset, os.SEEK_DATA)
+    except OSError as exc:
+        if exc.errno == errno.ENXIO:
+            return os.fstat(descriptor).st_size
+        raise
 
 
 def of_directory(directory: Path) -> str:

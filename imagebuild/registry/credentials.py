@@ -149,8 +149,6 @@ def _of_entry(entry: dict[str, Any], source: str) -> Login | None:
 
 def _ask_helper(helper: str, server: str, path: Path, environ: Mapping[str, str]) -> Login | None:
     program = f"docker-credential-{helper}"
-    if "/" in helper:
-        raise _unusable(path, f"{helper!r} is no name of a credential helper")
     where = f"{program} (named in {path})"
     try:
         # The helper is the user's own program: it finds its store through the environment.

@@ -83,9 +83,7 @@ class Reference:
 
     @property
     def familiar(self) -> str:
-        """The short name that docker shows: `mysql:8.4`. In full where it would
-        be read as a host's.
-        """
+        """The short name that docker shows: `mysql:8.4`; the full one where that means another."""
         short = self.name.removeprefix(f"{DOCKER_IO}/")
         if short.count("/") == 1:
             short = short.removeprefix(_OFFICIAL)

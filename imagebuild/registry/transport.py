@@ -22,7 +22,7 @@ from imagebuild.errors import PreflightError
 from imagebuild.registry.settings import is_loopback
 
 #: Seconds to connect, and without a byte.
-TIMEOUT = (10.0, 60.0)
+TIMEOUT = (10.0, 30.0)
 _REDIRECTS = (301, 302, 303, 307, 308)
 _MOST_REDIRECTS = 5
 _CONNECTIONS = 16

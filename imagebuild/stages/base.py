@@ -22,16 +22,18 @@ HOST_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bun
 def write_inputs(inputs: Inputs, directory: Path, environ: Mapping[str, str]) -> None:
     """Write the files that the base stage's elements are pointed to.
 
-    `directory/apt`: per archive NAME.sources and NAME.d/KEYRING; `host.conf` for
-    mmdebstrap's apt on the host, `target.conf` for apt in the tree. `directory/docker`,
-    `directory/ca`: as the elements' READMEs say. `environ` holds the network variables.
+    `directory/apt`: per archive NAME.sources and NAME.d/KEYRING; `bootstrap.list` and
+    `host.conf` for mmdebstrap's apt on the host, `target.conf` for apt in the tree.
+    `directory/docker`, `directory/ca`: as the elements' READMEs say. `environ` holds the
+    network variables.
     """
     apt = directory / "apt"
     apt.mkdir(parents=True)
     for archive in inputs.archives:
         if archive.name != "docker":
             _write_archive(archive, inputs.arch, apt)
-    _write_apt_conf(apt, environ, pinned=inputs.archives[0].is_snapshot)
+    _write_bootstrap(inputs, apt)
+    _write_apt_conf(apt, environ)
     docker = directory / "docker"
     docker.mkdir()
     if inputs.docker_key:
@@ -75,6 +77,24 @@ def _write_registries(registries: Sequence[Registry], docker: Path) -> None:
         config.write_text(json.dumps({"auths": auths}, indent=1) + "\n")
 
 
+def _write_bootstrap(inputs: Inputs, apt: Path) -> None:
+    """All suites of the distribution in the form that every mmdebstrap reads (sources.list(5)).
+
+    Keyrings are named by their places on the host, where mmdebstrap's apt runs.
+    """
+    lines = []
+    for archive in inputs.archives:
+        if archive.name == "docker":
+            continue
+        keyring = apt / f"{archive.name}.d" / archive.keyring.name
+        options = f"arch={inputs.arch} signed-by={keyring}"
+        if archive.is_snapshot:
+            options += " check-valid-until=no"
+        components = " ".join(archive.components)
+        lines += [f"deb [{options}] {archive.url} {s.name} {components}\n" for s in archive.suites]
+    (apt / "bootstrap.list").write_text("".join(lines))
+
+
 def deb822(archive: Archive, arch: str, keyring: str) -> str:
     """The archive as a deb822 sources file (sources.list(5)), for the image's own architecture."""
     lines = {
@@ -90,7 +110,7 @@ def deb822(archive: Archive, arch: str, keyring: str) -> str:
     return "".join(f"{k}: {v}\n" for k, v in lines.items())
 
 
-def _write_apt_conf(apt: Path, environ: Mapping[str, str], *, pinned: bool) -> None:
+def _write_apt_conf(apt: Path, environ: Mapping[str, str]) -> None:
     """Proxy, CA and retries for apt: in files, since an argument can be read by everybody."""
     lines = ['Acquire::Retries "3";']
     for scheme in ("http", "https"):
@@ -102,9 +122,6 @@ def _write_apt_conf(apt: Path, environ: Mapping[str, str], *, pinned: bool) -> N
         lines += [f'Acquire::{s}::Proxy::{host} "DIRECT";' for s in ("http", "https")]
     ca = _ca_file(environ)
     on_host, in_target = list(lines), list(lines)
-    if pinned:
-        # mmdebstrap's own apt has no sources file in which to say it for one archive.
-        on_host.append('Acquire::Check-Valid-Until "false";')
     if ca:
         shutil.copyfile(ca, apt / "build-ca.pem")
         on_host.append(f'Acquire::https::CAInfo "{apt / "build-ca.pem"}";')

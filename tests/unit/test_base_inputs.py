@@ -62,13 +62,19 @@ def test_files(inputs: Inputs, tmp_path: Path) -> None:
     write_inputs(inputs, out, {})
     files = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()}
     assert files == {
-        "apt/archive.sources", "apt/archive.d/site.gpg", "apt/host.conf", "apt/target.conf",
+        "apt/archive.sources", "apt/archive.d/site.gpg", "apt/bootstrap.list", "apt/host.conf",
+        "apt/target.conf",
         "docker/docker.asc", "docker/docker.sources", "ca/site-0-0.crt",
     }  # fmt: skip
     sources = (out / "apt/archive.sources").read_text()
     assert "Signed-By: @KEYRING@\n" in sources
     assert "Suites: bookworm bookworm-updates\n" in sources
     assert (out / "apt/archive.d/site.gpg").read_bytes() == b"keyring"
+    options = f"[arch=amd64 signed-by={out}/apt/archive.d/site.gpg]"
+    assert (out / "apt/bootstrap.list").read_text() == "".join(
+        f"deb {options} http://m.example/d {suite} main x\n"
+        for suite in ("bookworm", "bookworm-updates")
+    )
     docker = (out / "docker/docker.sources").read_text()
     assert "Signed-By: /etc/apt/keyrings/docker.asc\n" in docker
     assert (out / "docker/docker.asc").read_bytes() == b"key"
@@ -128,12 +134,19 @@ def test_the_host_s_own_bundle_when_none_is_named(
 
 
 def test_a_snapshot_may_be_past_its_date(inputs: Inputs, tmp_path: Path) -> None:
-    """Its own archive says so in the guest; in the bootstrap, where no file can, all of apt."""
+    """Its own archive says so, in the guest and in the bootstrap, and no other."""
     first, docker = inputs.archives
     pinned = dataclasses.replace(first, is_snapshot=True)
-    host, target = apt_conf(dataclasses.replace(inputs, archives=(pinned, docker)), tmp_path / "in")
-    assert 'Acquire::Check-Valid-Until "false";' in host
-    assert 'Acquire::Check-Valid-Until "false";' not in target
+    security = dataclasses.replace(first, name="security")
+    write_inputs(
+        dataclasses.replace(inputs, archives=(pinned, security, docker)), tmp_path / "in", {}
+    )
+    for name in ("host.conf", "target.conf"):
+        assert "Valid" not in (tmp_path / "in/apt" / name).read_text()
+    bootstrap = (tmp_path / "in/apt/bootstrap.list").read_text().splitlines()
+    assert ["check-valid-until=no" in x for x in bootstrap] == (
+        [True] * len(pinned.suites) + [False] * len(security.suites)
+    )
     line = "Check-Valid-Until: no\n"
     assert line in (tmp_path / "in/apt/archive.sources").read_text()
     assert line not in (tmp_path / "in/docker/docker.sources").read_text()

@@ -110,3 +110,21 @@ def test_every_change_of_a_directory_counts(tmp_path: Path, change: Callable[[Pa
     before = digest.of_directory(tree)
     change(tree)
     assert digest.of_directory(tree) != before
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [[], [(0, b"a")], [(5 << 20, b"b")], [(0, b"a" * 5000), (3 << 20, b"c"), (7 << 20, b"d")]],
+)
+@pytest.mark.parametrize("size", [None, 9 << 20])
+def test_a_file_with_holes_counts_as_its_content(
+    tmp_path: Path, pieces: list[tuple[int, bytes]], size: int | None
+) -> None:
+    path = tmp_path / "sparse"
+    with path.open("wb") as file:
+        for offset, data in pieces:
+            file.seek(offset)
+            file.write(data)
+        if size:
+            file.truncate(size)
+    assert digest.of_file(path) == hashlib.sha256(path.read_bytes()).hexdigest()

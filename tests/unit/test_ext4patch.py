@@ -142,9 +142,9 @@ def below(tmp_path: Path) -> Path:
     (tree / "bin").symlink_to("usr/bin")
     write(tree / "usr/bin/tool", os.urandom(3 * MIB), 0o4755)
     (tree / "usr/bin/same").hardlink_to(tree / "usr/bin/tool")
+    (tree / "opt/stays too").hardlink_to(write(tree / "opt/stays", b"stays"))
     for i in range(40):
         write(tree / f"opt/old/{i % 4}/{i}", str(i).encode() * 3000)
-    write(tree / "opt/stays", b"stays")
     settle(tree)
     return tree
 
@@ -255,13 +255,13 @@ def test_names_that_mean_something_to_debugfs(below: Path, above: Path, tmp_path
 
 def test_a_directory_of_thousands(below: Path, above: Path, tmp_path: Path) -> None:
     for i in range(3000):
-        write(above / "many" / f"{i:0200}")
+        write(above / "many" / f"{i:060}")
     (above / "hard").mkdir()
     for i in range(300):
-        (above / "hard" / f"{i:0200}").hardlink_to(above / "opt/stays")
-        write(below / "less" / f"{i:0200}")
+        (above / "hard" / f"{i:060}").hardlink_to(above / "opt/stays")
+        write(below / "less" / f"{i:060}")
     for i in range(100):
-        (above / "dirs" / f"{i:0200}").mkdir(parents=True)
+        (above / "dirs" / f"{i:060}").mkdir(parents=True)
     require_same(tmp_path, below, above)
 
 
@@ -276,6 +276,13 @@ def test_a_directory_that_is_no_entry_keeps_its_time(
         os.utime(path, (1_600_000_000, 1_600_000_000))
     entries, removed = difference(below, above)
     assert ([e.path for e in entries], removed) == (["/opt/new"], ["/etc/passwd", "/opt/old"])
+    require_same(tmp_path, below, above)
+
+
+def test_a_file_stays_under_its_other_name(below: Path, above: Path, tmp_path: Path) -> None:
+    (above / "opt/stays too").unlink()
+    os.utime(above / "opt", (1_600_000_000, 1_600_000_000))
+    assert difference(below, above) == ([], ["/opt/stays too"])
     require_same(tmp_path, below, above)
 
 

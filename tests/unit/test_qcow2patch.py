@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import tempfile
 from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from imagebuild.config.words import Compression, Format
 from imagebuild.errors import BuildError
 from imagebuild.host.run import run
-from imagebuild.stages import formats
+from imagebuild.stages import formats, qcow2patch
 from imagebuild.stages.qcow2patch import CLUSTER, changed_clusters, patch
 
 MIB = 1 << 20
@@ -147,6 +148,29 @@ def test_all_of_it_vanishes(before: Path, tmp_path: Path) -> None:
     empty = make_raw(tmp_path / "empty", {})
     out = patched(convert(before, Compression.ZSTD), before, empty, Compression.ZSTD)
     assert out.stat().st_size <= 4 * CLUSTER
+
+
+def test_a_cluster_that_is_kept_for_later_holds_zeros(tmp_path: Path) -> None:
+    before = make_raw(tmp_path / "before", {3: noise(3), 4: noise(4)})
+    base = convert(before, Compression.NONE)
+    run(["qemu-io", "-f", "qcow2", "-c", f"write -z {3 * CLUSTER} {CLUSTER}", base])
+    zeroed = make_raw(tmp_path / "zeroed", {4: noise(4)})
+    patched(base, zeroed, zeroed, Compression.NONE)
+
+
+def test_nothing_is_left_of_a_file_that_could_not_be_written(
+    before: Path, after: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = convert(before, Compression.ZLIB)
+    there = set(tmp_path.iterdir())
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(qcow2patch, "_count", full)
+    with pytest.raises(OSError, match="No space"):
+        patch(base, before, after, tmp_path / "out", Compression.ZLIB, threads=2, work=tmp_path)
+    assert set(tmp_path.iterdir()) == there
 
 
 disks = st.dictionaries(

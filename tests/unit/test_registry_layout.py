@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -125,6 +127,22 @@ def test_of_two_threads_one_brings_the_blob(layout: Layout) -> None:
     assert not bring(layout, b"never written")
     thread.join()
     assert brought == ["first"]
+    assert layout.is_whole(BLOB)
+
+
+def test_piece_that_another_drops_as_we_lock_it(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between opening and locking: what we hold then has no name any more."""
+    real = fcntl.flock
+
+    def flock(file: IO[bytes], how: int) -> None:
+        monkeypatch.undo()
+        (layout.root / "ingest" / BLOB.digest[7:]).unlink()
+        real(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    assert bring(layout, DATA)
     assert layout.is_whole(BLOB)
 
 

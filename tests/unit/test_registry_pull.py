@@ -11,6 +11,7 @@ import pytest
 
 from imagebuild.errors import BuildError, ConfigError, PreflightError, TemporaryError
 from imagebuild.registry import client as client_module
+from imagebuild.registry import pull as pull_module
 from imagebuild.registry.client import Client
 from imagebuild.registry.layout import Layout
 from imagebuild.registry.pull import Resolved, pull, resolve
@@ -118,13 +119,14 @@ def test_pulled_image_is_byte_for_byte_the_registrys(
     assert not list((layout.root / "ingest").iterdir())
 
 
-def test_only_the_guests_platform_is_fetched(fake: Fake, faked: Client, layout: Layout) -> None:
+def test_only_the_guests_platform_is_fetched(
+    fake: Fake, faked: Client, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pull_module, "_AT_ONCE", 1)
     pull(faked, resolve(faked, name(fake), "amd64", layout=layout), layout)
-    wanted = {sha256(x) for x in AMD64.blobs}
     blobs = [path.rpartition("/")[2] for path in fake.requests("/blobs/")]
-    assert sorted(blobs) == sorted(wanted), "each once"
-    asked = [digest for digest in blobs if digest != sha256(AMD64.blobs[0])]
-    assert asked[0] == sha256(BASE), "the biggest first"
+    # resolve wants the configuration; of the rest each once, the biggest first.
+    assert blobs == [sha256(x) for x in (AMD64.blobs[0], BASE, TOP, SMALL)]
 
 
 def test_image_that_has_not_changed_costs_one_head(
@@ -148,7 +150,7 @@ def test_tag_that_moves_between_resolve_and_pull(fake: Fake, faked: Client, layo
 def test_digest_counts_and_not_the_tag(fake: Fake, faked: Client) -> None:
     resolved = resolve(faked, name(fake).at(ARM64.digest), "arm64")
     assert resolved.target.digest == ARM64.digest
-    assert not fake.requests("manifests/8.4")
+    assert fake.requests("manifests") == [f"GET /v2/trove/mysql/manifests/{ARM64.digest}"]
 
 
 def test_image_of_another_architecture(fake: Fake, faked: Client) -> None:
@@ -289,16 +291,31 @@ def test_offline_without_knowing_the_name(fake: Fake, layout: Layout) -> None:
     assert caught.value.where == str(name(fake))
 
 
-def test_interrupt_stops_the_threads(fake: Fake, faked: Client, layout: Layout) -> None:
-    """Ctrl-C arrives in the caller's thread, here while it hears of progress."""
-    resolved = resolve(faked, name(fake), "amd64")
+def test_interrupt_stops_the_threads(
+    fake: Fake, faked: Client, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C arrives in the caller's thread, here while the first of the blobs is awaited."""
+    monkeypatch.setattr(pull_module, "_AT_ONCE", 1)
+    monkeypatch.setattr(pull_module, "_PATIENCE", 0.01)
+    resolved = resolve(faked, name(fake), "amd64", layout=layout)
+    fake.asked.clear()
+    interrupted = threading.Event()
 
     def progress(there: int, total: int) -> None:  # noqa: ARG001
         raise KeyboardInterrupt
 
+    def meddle(handler: Handler) -> bool:  # noqa: ARG001
+        assert interrupted.wait(10)
+        return False
+
+    fake.meddle = meddle
     with pytest.raises(KeyboardInterrupt):
         pull(faked, resolved, layout, progress=progress)
-    assert not [t for t in threading.enumerate() if "_work" in t.name]
+    interrupted.set()
+    for thread in threading.enumerate():
+        if "_work" in thread.name:
+            thread.join(5)
+    assert not fake.requests(sha256(TOP)), "the next blob was asked for"
 
 
 def test_resolved_of_another_form() -> None:
