@@ -1,4 +1,4 @@
-"""Builds on top of the bookworm build's trees: what goes wrong, other agents, upgrades."""
+"""Builds on top of the bookworm build's stages: what goes wrong, other agents, upgrades."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.image
 
 
 def build(built: Built, tmp_path: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """Build bookworm again with other options; trees of the first build are used again."""
+    """Build bookworm again with other options; stages of the first build are used again."""
     images = str(tmp_path / "images")
     argv = bookworm_argv("--cache-dir", str(built.cache), "--images-dir", images, *options)
     return subprocess.run(argv, capture_output=True, text=True, check=False, cwd=REPO)
@@ -122,16 +122,14 @@ def agent_repository(bookworm: Built, tmp_path: Path) -> Path:
 def test_agent_from_git_replaces_only_the_agent(
     bookworm: Built, agent_repository: Path, tmp_path: Path
 ) -> None:
-    base_before = [p for p in (bookworm.cache / "trees").iterdir() if p.name.startswith("base-")]
+    bases = set(bookworm.store.root.glob("base-*"))
     raw = tmp_path / "guest.raw"
     done = build(
         bookworm, tmp_path, "--agent", f"git+file://{agent_repository}@work", "-o", str(raw)
     )
     assert done.returncode == 0, done.stderr
     assert "already built" in done.stderr.split("✓ base")[1].splitlines()[0]
-    assert base_before == [
-        p for p in (bookworm.cache / "trees").iterdir() if p.name.startswith("base-")
-    ]
+    assert set(bookworm.store.root.glob("base-*")) == bases
     fs = ImageFs(raw)
     site = "/opt/guest-agent-venv/lib/python3.11/site-packages"
     assert fs.read(f"{site}/trove/imagebuild_marker.py") == "MARK = 'from git'\n"
@@ -155,7 +153,7 @@ def test_extension_is_compiled_beside_the_image(bookworm: Built, tmp_path: Path)
         "from setuptools import Extension, setup\n"
         "setup(name='hello', version='1.0', ext_modules=[Extension('hello', ['hello.c'])])\n"
     )
-    base = next(p for p in (bookworm.cache / "trees").iterdir() if p.name.startswith("base-"))
+    base = bookworm.object("base")
     tools = _build_tools(bookworm, tmp_path / "tools")
     scratch = bookworm.cache / "scratch" / "wheel-test"
     scratch.mkdir()
@@ -164,7 +162,7 @@ def test_extension_is_compiled_beside_the_image(bookworm: Built, tmp_path: Path)
     with _apt_settings(tmp_path) as apt, Worker(seen.append) as worker:
         answer = worker.call(
             "build_wheels",
-            tree=str(base / "tree"),
+            below=[str(base)],
             scratch_dir=str(scratch),
             request={
                 "sources": [str(source)], "tools": str(tools), "out": str(tmp_path / "out"),
