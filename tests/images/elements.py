@@ -17,7 +17,7 @@ def write_hook(elements: Path, hook: str, script: str) -> None:
 
 
 def other_agent_element(elements: Path) -> list[str]:
-    """The options for a guest agent's element of one's own: another environment on the same base."""
+    """Options for an agent's element of one's own: another environment on the same base."""
     own = elements / "trove-guest-agent"
     shutil.copytree(elements_dir() / own.name, own)
     with (own / "README.md").open("a") as file:
