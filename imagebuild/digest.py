@@ -13,7 +13,6 @@ from typing import Any, NoReturn
 
 from imagebuild.files import open_regular
 
-
 _PIECE = 1 << 20
 _ZEROS = bytes(_PIECE)
 
