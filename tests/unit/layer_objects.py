@@ -32,7 +32,7 @@ def write(tree: Path, files: Mapping[str, str]) -> None:
 def base_object(place: Path, files: Mapping[str, str]) -> Path:
     """The object of a base."""
     tree = place / TREE
-    tree.mkdir(parents=True)
+    tree.mkdir(parents=True, exist_ok=True)
     write(tree, {"proc/": "", "dev/": "", "etc/imagebuild/": "", **files})
     inventory.clamp_times(tree, TIME)
     inventory.write(inventory.walk(tree), place / INVENTORY)

@@ -334,21 +334,21 @@ def test_no_error_shows_the_indexs_password(house: House) -> None:
 
 def test_parts_are_collected_by_themselves(house: House) -> None:
     """The environment without the agent, and the agent without what it needs."""
-    options = {"cache": house.root / "cache", "env": house.index.env(house.root)}
+    env = house.index.env(house.root)
 
     def names(made: Wheelhouse) -> list[str]:
         return sorted(p.name.partition("-")[0] for p in made.path.iterdir())
 
     made = collect(
-        house.agent, "x86_64", house.root / "e", **options, offline=False, build=house.build,
-        code=False,
+        house.agent, "x86_64", house.root / "e", cache=house.root / "cache", env=env,
+        offline=False, build=house.build, code=False,
     )  # fmt: skip
     assert names(made) == ["binary", "pure", "source"]
     assert (made.agent_sha256, made.agent.read_text()) == (None, "")
     asked = len(house.index.asked)
     made = collect(
-        house.agent, "x86_64", house.root / "c", **options, offline=False, build=house.build,
-        environment=False,
+        house.agent, "x86_64", house.root / "c", cache=house.root / "cache", env=env,
+        offline=False, build=house.build, environment=False,
     )  # fmt: skip
     assert names(made) == ["trove"]
     assert (made.agent_sha256, made.requirements.read_text()) == (house.hashes["trove"], "")

@@ -202,10 +202,7 @@ def test_a_wheel_writes_nowhere_but_in_the_venv(
     base: Path, worker: Worker, tmp_path: Path, name: str
 ) -> None:
     wheel = make_wheel(tmp_path, **{name.replace("/", "__"): "x"})
-    try:
-        layer = install(worker, base, wheel, tmp_path / "code")
-    except BuildError as exc:
-        assert exc.what == "cannot install the agent"
-    else:
-        assert not [e.path for e in layer.entries if not e.path.startswith(("/opt", "/ "))]
+    with pytest.raises(BuildError, match="cannot install the agent"):
+        install(worker, base, wheel, tmp_path / "code")
     assert not Path("/etc/evil").exists()
+    assert list((tmp_path / "code").iterdir()) == []

@@ -35,9 +35,10 @@ class FakeDocker:
         self.change: Callable[[Path], object] = lambda _out: None
 
     def load(
-        self, lower: list[Path], before: Path | None, image: LocalImage, out: Path, **options: Any
-    ) -> dict[str, Any]:
-        assert list(options["scratch"].iterdir()) == []
+        self, lower: list[Path], before: Path | None, image: LocalImage, out: Path,
+        *, scratch: Path, seconds: float | None, epoch: int,
+    ) -> dict[str, Any]:  # fmt: skip
+        assert (list(scratch.iterdir()), seconds, epoch) == ([], 9, TIME)
         self.lower = list(lower)
         self.before = {}
         out.mkdir()
@@ -68,7 +69,7 @@ def base(tmp_path: Path) -> Path:
 
 def image() -> LocalImage:
     part = Descriptor("application/vnd.oci.image.config.v1+json", f"sha256:{'1' * 64}", 7)
-    return LocalImage("r.example/db:1", Path("/layout"), part, (), ())
+    return LocalImage("r.example/db:1", "/layout", part, part, (), ())
 
 
 def load(below: list[Path], place: Path) -> Layer:
@@ -101,9 +102,7 @@ def test_one_container(docker: FakeDocker, base: Path, tmp_path: Path) -> None:
     assert entries["/etc/passwd"].size == 1
 
 
-def test_the_second_holds_only_what_is_new(
-    docker: FakeDocker, base: Path, tmp_path: Path
-) -> None:
+def test_the_second_holds_only_what_is_new(docker: FakeDocker, base: Path, tmp_path: Path) -> None:
     docker.change = lambda out: write(
         out, {f"{STORE}/overlay2/shared/diff/x": "1", f"{STORE}/image/names.json": "one"}
     )
@@ -166,7 +165,7 @@ def test_whiteouts_of_a_container_are_files_of_the_layer(
     assert (gone.kind, gone.data, layer.removed) == ("char", "0:0", ())
     assert found[f"/{STORE}/overlay2/one/diff/etc"].xattrs == {"trusted.overlay.opaque": "79"}
     # They also survive into the store that the next container joins.
-    kept = {}
+    kept: dict[str, object] = {}
 
     def look(out: Path) -> None:
         path = out / STORE / "overlay2/one/diff/etc"
