@@ -45,7 +45,6 @@ def change(
         complaints = done.stderr.decode(errors="replace").strip().splitlines()[1:]
         if complaints:
             raise BuildError(what, where=str(image), detail="\n".join(complaints[-15:]))
-    script.unlink(missing_ok=True)
 
 
 def is_plain(command: str) -> bool:

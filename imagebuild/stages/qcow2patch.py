@@ -45,7 +45,7 @@ _L1_FIELD = 40
 class _Blob(NamedTuple):
     """Content of a cluster of the disk: `size` bytes at `offset` of a file."""
 
-    source: int
+    source: IO[bytes]
     offset: int
     size: int
     compressed: bool
@@ -181,9 +181,9 @@ def _read(file: IO[bytes]) -> _Image:
             if descriptor & _COMPRESSED:
                 offset = descriptor & ((1 << _SIZE_SHIFT) - 1)
                 sectors = ((descriptor & (_COMPRESSED - 1)) >> _SIZE_SHIFT) + 1
-                blob = _Blob(file.fileno(), offset, sectors * _SECTOR - offset % _SECTOR, True)
+                blob = _Blob(file, offset, sectors * _SECTOR - offset % _SECTOR, True)
             elif descriptor & _OFFSET and not descriptor & _ZERO:
-                blob = _Blob(file.fileno(), descriptor & _OFFSET, CLUSTER, False)
+                blob = _Blob(file, descriptor & _OFFSET, CLUSTER, False)
             else:
                 continue
             blobs[slot * _L2_ENTRIES + i] = blob
@@ -269,9 +269,13 @@ def _write(file: IO[bytes], image: _Image) -> None:
             descriptor = at | _COPIED
         l2[cluster // _L2_ENTRIES][cluster % _L2_ENTRIES] = descriptor
         at = end
-    for source, offset, size in _runs(blob for _, blob in order):
-        for start in range(offset, offset + size, _BUFFER):
-            file.write(os.pread(source, min(_BUFFER, offset + size - start), start))
+    for source, offset, size, _ in _runs(blob for _, blob in order):
+        while size:
+            data = os.pread(source.fileno(), min(_BUFFER, size), offset)
+            if not data:
+                raise _strange(source)
+            file.write(data)
+            offset, size = offset + len(data), size - len(data)
     tables, fields = _count(at, counts)
     file.seek(-(-at // CLUSTER) * CLUSTER)
     file.write(tables)
@@ -284,18 +288,18 @@ def _write(file: IO[bytes], image: _Image) -> None:
         file.write(struct.pack(f">{_L2_ENTRIES}Q", *l2[slot]))
 
 
-def _runs(blobs: Iterable[_Blob]) -> Iterator[tuple[int, int, int]]:
-    """Source, offset and size of blobs, those that lie next to each other as one."""
-    source, offset, size = -1, 0, 0
+def _runs(blobs: Iterable[_Blob]) -> Iterator[_Blob]:
+    """The blobs, those that lie next to each other as one."""
+    run: _Blob | None = None
     for blob in blobs:
-        if (blob.source, blob.offset) == (source, offset + size):
-            size += blob.size
+        if run and (blob.source, blob.offset) == (run.source, run.offset + run.size):
+            run = run._replace(size=run.size + blob.size)
             continue
-        if size:
-            yield source, offset, size
-        source, offset, size = blob.source, blob.offset, blob.size
-    if size:
-        yield source, offset, size
+        if run:
+            yield run
+        run = blob
+    if run:
+        yield run
 
 
 def _count(end: int, counts: Counter[int]) -> tuple[bytes, tuple[int, int]]:

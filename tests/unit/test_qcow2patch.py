@@ -201,6 +201,9 @@ def test_files_that_are_not_as_expected_are_refused(
     text.write_text("no image")
     cut = tmp_path / "cut.qcow2"
     cut.write_bytes(good.read_bytes()[: 2 * CLUSTER])
+    half = tmp_path / "half.qcow2"
+    whole = convert(before, Compression.NONE).read_bytes()
+    half.write_bytes(whole[: len(whole) // 2])
     small, old, above = (tmp_path / f"{name}.qcow2" for name in ("small", "old", "above"))
     for out, option in ((small, "cluster_size=32k"), (old, "compat=0.10")):
         run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-o", option, before, out])
@@ -211,6 +214,7 @@ def test_files_that_are_not_as_expected_are_refused(
     for base, new, compression, complaint in [
         (text, after, Compression.ZLIB, "not as qemu-img makes it"),
         (cut, after, Compression.ZSTD, "not as qemu-img makes it"),
+        (half, after, Compression.NONE, "not as qemu-img makes it"),
         (small, after, Compression.ZLIB, "not as qemu-img makes it"),
         (old, after, Compression.ZLIB, "not as qemu-img makes it"),
         (above, after, Compression.ZLIB, "not as qemu-img makes it"),
