@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import subprocess
@@ -14,12 +13,11 @@ from pathlib import Path
 import pytest
 
 from imagebuild.agent.files import FileCache
-from imagebuild.agent.locks import agent_lock
-from imagebuild.agent.series import get_series
 from imagebuild.events import Event
 from imagebuild.host.run import network_env, run
 from imagebuild.host.worker import Worker
 from imagebuild.verify.boot import boot
+from tests.images.agents import MARKER, SITE, agent_source
 from tests.images.builds import REPO, Built, Session, bookworm_argv, standin_options
 from tests.images.elements import write_hook
 from tests.images.fs import ImageFs
@@ -90,22 +88,7 @@ def test_stage_over_its_time_is_ended(bookworm: Built, tmp_path: Path) -> None:
 @pytest.fixture
 def agent_repository(bookworm: Built, tmp_path: Path) -> Path:
     """A git repository with the agent's released source, tagged, one commit ahead."""
-    lock = agent_lock(get_series("2026.2"), "3.11")
-    pin = next(p for p in lock.pins if p.name == "trove")
-    # Of the release's two files, the one that is not the wheel.
-    hashes = frozenset(pin.hashes) - {lock.header["agent-wheel"]}
-    pin = dataclasses.replace(pin, hashes=hashes)
-    files = FileCache(
-        bookworm.cache / "sources", "3.11", "x86_64", env=network_env(), offline=False
-    )
-    try:
-        sdist = files.fetch([pin], sdists={"trove"})[0]
-    finally:
-        files.close()
-    # The archive's owner is not ours, and git reads only what is.
-    run(["tar", "--no-same-owner", "-C", tmp_path, "-xf", sdist.path])
-    source = next(p for p in tmp_path.iterdir() if p.name.startswith("trove-") and p.is_dir())
-    (source / "trove/imagebuild_marker.py").write_text("MARK = 'from git'\n")
+    source = agent_source(bookworm, tmp_path / "trove", "from git")
 
     def git(*words: str) -> None:
         identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
@@ -131,8 +114,7 @@ def test_agent_from_git_replaces_only_the_agent(
     assert "already built" in done.stderr.split("✓ base")[1].splitlines()[0]
     assert set(bookworm.store.root.glob("base-*")) == bases
     fs = ImageFs(raw)
-    site = "/opt/guest-agent-venv/lib/python3.11/site-packages"
-    assert fs.read(f"{site}/trove/imagebuild_marker.py") == "MARK = 'from git'\n"
+    assert fs.read(f"{SITE}/{MARKER}") == "MARK = 'from git'\n"
     content = json.loads(fs.read("/etc/imagebuild/content.json"))
     head = run(["git", "-C", agent_repository, "rev-parse", "HEAD"]).stdout.decode().strip()
     assert content["agent"]["commit"] == head
