@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from imagebuild.plan import Plan, StagePlan
-from imagebuild.store.store import Key, Kind, Stores
+from imagebuild.store.store import MADE_OTHERWISE, NEVER_MADE, Key, Kind, Stores
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def forecast(plan: Plan, stores: Stores) -> list[Forecast]:
         reasons = [f"made anew below it: {', '.join(below)}"] if below else []
         own = stores.main.why_not(key, plan.link, part.own)
         # What is built on something else may be another by that alone.
-        reasons += [r for r in own if not below or r.endswith((" changed", "added", "removed"))]
+        reasons += [r for r in own if not below or r not in (NEVER_MADE, MADE_OTHERWISE)]
         found.append(Forecast(stage, part.name, part.id, cached=False, reasons=tuple(reasons)))
         made[part.id] = part.name
     return found

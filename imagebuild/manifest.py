@@ -108,7 +108,10 @@ class ArtifactView:
     @property
     def images(self) -> tuple[Image, ...]:
         """The image files."""
-        size = self.stage("disk").get("inputs", {}).get("size")
+        disk = self.stage("disk")
+        # Artifacts of before the stages had parts have it in the stage itself.
+        inputs = [x.get("inputs", {}) for x in (*disk.get("parts", ()), disk)]
+        size = next((i["size"] for i in inputs if "size" in i), None)
         return tuple(
             Image(self.directory / o["file"], o["format"], o["size"], size, o["sha256"])
             for o in self.manifest["outputs"]

@@ -60,6 +60,7 @@ class StagePlan:
         later why an object with another id is not there.
         """
         inputs = {k: v for k, v in self.inputs.items() if k not in _LINKS}
+        inputs["part"] = self.name
         if self.elements:
             inputs["elements"] = {e["name"]: e["sha256"] for e in self.elements}
         if self.environment:

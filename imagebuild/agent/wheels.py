@@ -175,7 +175,7 @@ def check_requirements(
             "the agent requires what the lock of its series does not have",
             where=wheel.name,
             detail="\n".join(lacking),
-            hint="--series names another series; a lock of one's own is made by scripts/locks",
+            hint="--trove-series names another series; scripts/locks makes a lock of one's own",
         )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from zipfile import BadZipFile
 
 from imagebuild.digest import of_file
 from imagebuild.errors import BuildError
@@ -57,6 +58,7 @@ def _unpack(wheel: Path, root: Path) -> list[str]:
     """Put a wheel's files, scripts and records in place; the Python sources among them."""
     from installer import install as put
     from installer.destinations import SchemeDictionaryDestination
+    from installer.exceptions import InstallerError
     from installer.sources import WheelFile
 
     site = f"/{site_packages(root).relative_to(root)}"
@@ -68,7 +70,7 @@ def _unpack(wheel: Path, root: Path) -> list[str]:
         with WheelFile.open(wheel) as source:
             put(source, destination, {"INSTALLER": b"imagebuild\n"})
             names = sorted(record[0] for record, _, _ in source.get_contents())
-    except (OSError, ValueError, KeyError) as exc:
+    except (OSError, ValueError, KeyError, BadZipFile, InstallerError) as exc:
         raise BuildError("cannot install the agent", where=wheel.name, detail=str(exc)) from exc
     return [f"{site}/{name}" for name in names if name.endswith(".py")]
 

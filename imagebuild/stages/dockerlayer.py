@@ -54,13 +54,16 @@ def _earlier(below: Stack, place: Path) -> Path | None:
     found = below.layers()
     if not found:
         return None
+    place.mkdir()
     for layer, files in found:
-        place.mkdir(exist_ok=True)
-        run(["cp", "--archive", "--reflink=auto", "--", f"{files}/.", place])
-        present = {e.path for e in layer.entries}
-        for path in (place / p[1:] for p in layer.removed if p not in present):
-            # The whiteout that stands for it, or what an earlier layer had.
+        gone = [place / p[1:] for p in layer.removed]
+        for path in gone:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        run(["cp", "--archive", "--reflink=auto", "--", f"{files}/.", place])
+        present = {place / e.path[1:] for e in layer.entries}
+        for path in gone:
+            if path not in present:
+                path.unlink()  # the whiteout that stands for it
     return place
 
 

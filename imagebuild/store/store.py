@@ -37,6 +37,10 @@ DEFAULT_LIMIT = 40 * GIB
 #: Runs a task of the privileged worker, as `Worker.call` does.
 Call = Callable[..., dict[str, Any]]
 
+#: Why an object is not there when no input of its own says it.
+NEVER_MADE = "never made for this image, or removed"
+MADE_OTHERWISE = "what goes into it is the same, but it was made another way"
+
 _SHARED = stat.S_ISGID | stat.S_IRWXG
 
 
@@ -227,9 +231,12 @@ class Store:
         """Whether a build makes or uses the object."""
         return any(locks.is_held(self.lock_path(key, what)) for what in ("make", "use"))
 
-    def nearest(self, kind: Kind, image: str) -> Object | None:
-        """The newest object of a kind that was made for an image."""
-        found = [o for o in self.objects() if (o.key.kind, o.image) == (kind, image)]
+    def nearest(self, kind: Kind, image: str, part: str | None = None) -> Object | None:
+        """The newest object of a kind that was made for an image, and is the same part of it
+        (two disks are of one kind, and all containers).
+        """
+        wanted = (kind, image, part)
+        found = [o for o in self.objects() if (o.key.kind, o.image, o.inputs.get("part")) == wanted]
         return max(found, key=lambda o: o.created, default=None)
 
     def why_not(self, key: Key, image: str, inputs: Mapping[str, Any]) -> list[str]:
@@ -242,12 +249,10 @@ class Store:
             return [f"it is damaged: {problem}"]
         if self.look(key):
             return []
-        nearest = self.nearest(key.kind, image)
+        nearest = self.nearest(key.kind, image, inputs.get("part"))
         if nearest is None:
-            return ["never made for this image, or removed"]
-        return reasons.differences(nearest.inputs, inputs) or [
-            "what goes into it is the same, but it was made another way"
-        ]
+            return [NEVER_MADE]
+        return reasons.differences(nearest.inputs, inputs) or [MADE_OTHERWISE]
 
     @property
     def access(self) -> Access:

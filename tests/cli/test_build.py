@@ -100,9 +100,12 @@ def test_options_end_up_in_the_plan(capsys: pytest.CaptureFixture[str], tmp_path
     packages = base["environment"]["IMAGEBUILD_PACKAGES"].split()
     assert {"tmux", "linux-image-cloud-arm64"} <= set(packages)
     assert base["inputs"]["arch"] == "arm64"
-    assert agent["inputs"]["agent"]["series"] == "2025.2"
-    assert "site-tuning" in [e["name"] for e in agent["elements"]]
-    assert disk["inputs"]["size"] == 8 << 30
+    environment, code, late = agent["parts"]
+    assert environment["inputs"]["lock"].startswith("2025.2-")
+    assert "site-tuning" in [e["name"] for e in late["elements"]]
+    assert "site-tuning" not in [e["name"] for e in environment["elements"]]
+    assert code["inputs"]["parent"] == environment["id"]
+    assert disk["parts"][0]["inputs"]["size"] == 8 << 30
     assert formats["inputs"]["formats"] == ["qcow2", "raw"]
     assert formats["inputs"]["compression"] == "zlib"
     assert plan["outputs"] == {
@@ -419,8 +422,13 @@ def test_keys_from_the_environment(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("IMAGEBUILD_IMAGE_SIZE", "9G")
-    assert planned(capsys)["stages"][2]["inputs"]["size"] == 9 << 30
-    assert planned(capsys, "--image-size", "7G")["stages"][2]["inputs"]["size"] == 7 << 30
+
+    def size(*options: str) -> int:
+        found: int = planned(capsys, *options)["stages"][2]["parts"][0]["inputs"]["size"]
+        return found
+
+    assert size() == 9 << 30
+    assert size("--image-size", "7G") == 7 << 30
 
 
 def test_places_from_the_environment(

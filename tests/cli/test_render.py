@@ -76,11 +76,11 @@ def test_plain_lines_where_nobody_watches(show: Show, capsys: pytest.CaptureFixt
     assert captured.err == (
         "base: distribution, kernel, cloud-init, docker\n"
         "    install/20-slow  1 min 05 s\n"
-        "✓ base     distribution, kernel, cloud-init, docker   1 min 06 s\n"
+        "✓ base       distribution, kernel, cloud-init, docker   1 min 06 s\n"
         "a [note]\n"
         "warning: be careful\n"
         "agent: guest agent\n"
-        "✓ agent    guest agent                                already built\n"
+        "✓ agent      guest agent                                already built\n"
     )
 
 

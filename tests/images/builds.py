@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from imagebuild.host.run import network_env, run
+from imagebuild.store.store import Store
 from imagebuild.verify.boot import BootResult, boot
 from tests.images import standin
 from tests.images.elements import write_hook
@@ -67,6 +68,19 @@ class Built:
     @property
     def qcow2(self) -> Path:
         return next(self.artifact.glob("*.qcow2"))
+
+    @property
+    def store(self) -> Store:
+        """What its stages made."""
+        return Store(self.cache / "store")
+
+    def object(self, stage: str, name: str = "") -> Path:
+        """Where the store has what a stage, or a part of it, made; it is there."""
+        found = next(s for s in self.manifest["stages"] if s["name"] == stage)
+        if name:
+            found = next(p for p in found["parts"] if p["name"] == name)
+        (path,) = self.store.root.glob(f"*-{found['id'][:32]}")
+        return path
 
 
 def installed_wheel(directory: Path) -> Path:

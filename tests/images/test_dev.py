@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import shutil
 import stat
 import threading
@@ -16,6 +15,7 @@ import pytest
 from imagebuild.config.words import Format
 from imagebuild.host.run import run
 from imagebuild.stages import devmode
+from imagebuild.store.store import Kind
 from imagebuild.verify.boot import BootResult, boot
 from imagebuild.verify.checks.base import Expected
 from imagebuild.verify.safety import check_safety
@@ -124,15 +124,14 @@ def test_the_artifact_goes_with_the_image(fs: ImageFs, artifact: Path, output: s
 def test_nothing_secret_stays_in_the_cache(fs: ImageFs, bookworm: Built, output: str) -> None:
     assert output
     assert not [p for p in (bookworm.cache / "scratch").iterdir() if p.is_dir()]
-    own = next(
-        p.parent
-        for p in bookworm.cache.glob("trees/agent-*/meta.json")
-        if json.loads(p.read_text())["image"].endswith("-dev")
-    )
-    assert stat.S_IMODE(own.stat().st_mode) == 0o700
-    # A dev image's trees do not take the place of production's.
-    for stage in bookworm.manifest["stages"][:2]:
-        assert (bookworm.cache / f"trees/{stage['name']}-{stage['id'][:32]}").is_dir()
+    own = [o for o in bookworm.store.objects() if o.image.endswith("-dev")]
+    # Its keys are in a layer of their own; the finished image is not kept.
+    assert Kind.ELEMENTS in {o.key.kind for o in own}
+    assert Kind.FORMATS not in {o.key.kind for o in own}
+    assert {stat.S_IMODE(o.path.stat().st_mode) for o in own} == {0o700}
+    # It does not take the place of production's.
+    assert bookworm.object("base").is_dir()
+    assert bookworm.object("agent", "code").is_dir()
     key = fs.read(devmode.KEY_PATH).encode().splitlines()[-2]
     for log in (bookworm.cache / "logs").iterdir():
         assert key not in log.read_bytes()

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from imagebuild.host.run import run
+from imagebuild.store.store import Store
 from tests.images import witness
 from tests.images.builds import REPO, Built, bookworm_argv
+from tests.images.elements import other_agent_element
 
 pytestmark = [
     pytest.mark.image,
@@ -27,7 +29,7 @@ _REST = 12 << 20
 
 @dataclass
 class SmallDisk:
-    """A filesystem of 12 GiB that is mounted in a namespace of its own.
+    """A filesystem of 24 GiB that is mounted in a namespace of its own.
 
     `inside` is where builds see it, `outside` where the test does.
     """
@@ -54,10 +56,10 @@ class SmallDisk:
 
 @pytest.fixture(scope="module")
 def small(bookworm: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallDisk]:
-    """A small disk with the first build's trees and downloads on it."""
+    """A small disk with the first build's stages and downloads on it."""
     place = tmp_path_factory.mktemp("small")
     with (place / "disk").open("wb") as file:
-        file.truncate(12 * GIB)
+        file.truncate(24 * GIB)
     run(["mkfs.ext4", "-q", "-m", "0", place / "disk"])
     mounted = place / "mounted"
     mounted.mkdir()
@@ -71,7 +73,7 @@ def small(bookworm: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         assert holder.stdout
         assert holder.stdout.readline() == "ready\n"
         (disk.outside / "cache").mkdir()
-        for name in ("trees", "sources", "dib"):
+        for name in ("store", "sources", "dib"):
             run(["cp", "-a", bookworm.cache / name, disk.outside / "cache" / name])
         yield disk
     finally:
@@ -88,18 +90,21 @@ def build(small: SmallDisk, *options: str) -> subprocess.Popen[str]:
     return subprocess.Popen(small.enter(*argv), stderr=subprocess.PIPE, text=True, env=env)
 
 
-CHANGES = {
+#: What makes each stage anew; for the agent, an element of its own.
+CHANGES: dict[str, list[str]] = {
     "base": ["--package", "less"],
-    "agent": ["--set", "name=full"],
+    "agent": [],
     "disk": ["--image-size", "6G"],
     "formats": ["--set", "compression=none"],
 }
 
 
 @pytest.mark.parametrize("stage", CHANGES)
-def test_disk_that_fills_up_in(small: SmallDisk, stage: str) -> None:
-    trees = sorted((small.outside / "cache/trees").iterdir())
-    process = build(small, *CHANGES[stage])
+def test_disk_that_fills_up_in(small: SmallDisk, tmp_path: Path, stage: str) -> None:
+    store = Store(small.outside / "cache/store")
+    before = {o.key.name for o in store.objects()}
+    change = CHANGES[stage] or other_agent_element(tmp_path / "elements")
+    process = build(small, *change)
     assert process.stderr
     said = []
     for line in process.stderr:
@@ -115,18 +120,20 @@ def test_disk_that_fills_up_in(small: SmallDisk, stage: str) -> None:
     # What filled it comes first.
     first = stderr.split("holds:\n")[1].splitlines()[0]
     assert re.fullmatch(r"  \|\s+\d+\.\d GiB  everything else on it", first), stderr
-    assert "finished trees (" in stderr
+    assert "finished stages (" in stderr
     assert f"{stage}" in said[-1] or "try: free some space" in stderr
     # Nothing half-written, nothing lost.
     assert witness.scratch_of(small.outside / "cache") == []
     assert not list((small.outside).glob("images/*"))
     assert not list((small.outside).glob("images/.*"))
-    assert sorted((small.outside / "cache/trees").iterdir()) == trees
+    assert {o.key.name for o in store.objects()} >= before
+    assert [store.problem(o.key) for o in store.objects() if store.problem(o.key)] == []
+    assert witness.kept_of(store) == {o.key.name for o in store.objects()}
 
 
-def test_build_succeeds_once_there_is_space_again(small: SmallDisk) -> None:
+def test_build_succeeds_once_there_is_space_again(small: SmallDisk, tmp_path: Path) -> None:
     """What the failing builds left in the cache harms nobody."""
-    process = build(small, *CHANGES["agent"])
+    process = build(small, *other_agent_element(tmp_path / "elements"))
     _, stderr = process.communicate()
     assert process.returncode == 0, stderr
     # By inode: a link cannot be resolved through another mount namespace.

@@ -21,7 +21,7 @@ _NAP = "sleep 86399"
 
 
 def start_slow_build(built: Built, tmp_path: Path) -> subprocess.Popen[str]:
-    """A build on the first one's base tree that stays in the agent stage's install.d."""
+    """A build on the first one's stages that stays in the agent stage's install.d."""
     write_hook(tmp_path / "elements", "site-slow/install.d/10-slow", _NAP)
     argv = bookworm_argv(
         "--cache-dir", str(built.cache), "--images-dir", str(tmp_path / "images"),
@@ -84,5 +84,5 @@ def test_killed_build_leaves_no_process_and_clean_removes_its_scratch(
     assert leftovers(bookworm)
     clean(bookworm)
     assert not leftovers(bookworm)
-    assert any((bookworm.cache / "trees").iterdir())
+    assert bookworm.object("agent", "environment").is_dir()
     assert sorted(Path("/dev").iterdir()) == devices

@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from imagebuild.host.run import run
+from imagebuild.store.store import Store
 from tests.images import witness
 from tests.images.builds import REPO, Built, bookworm_argv
+from tests.images.elements import other_agent_element
 
 pytestmark = [
     pytest.mark.image,
@@ -31,7 +33,7 @@ class Point:
     after: float = 0.0
 
 
-#: In the default run: on the first build's trees, one point in each kind of work.
+#: In the default run: on the first build's stages, one point in each kind of work.
 POINTS = (
     Point("base", "root.d/08-debootstrap", 3.0),
     Point("agent"),
@@ -77,8 +79,11 @@ def check_nothing_lives(before: set[tuple[int, str]], cache: Path, devices: list
 def check_nothing_half_written(cache: Path, images: Path) -> None:
     if images.exists():
         assert [p for p in images.iterdir() if not p.name.startswith(".")] == []
-    for tree in (cache / "trees").glob("*"):
-        assert (tree / "meta.json").exists(), f"{tree} is half a tree"
+    store = Store(cache / "store")
+    if store.root.exists():
+        names = {p.name for p in store.root.iterdir()} - {"locks", "drafts"}
+        assert names == {o.key.name for o in store.objects()}
+        assert [p for o in store.objects() if (p := store.problem(o.key))] == []
 
 
 def clean(cache: Path) -> None:
@@ -93,7 +98,7 @@ def test_killed_tool_leaves_nothing_alive(bookworm: Built, tmp_path: Path, point
     # Another id from that stage on: what comes before is there already.
     change = {
         "base": ["--package", "less"],
-        "agent": ["--set", "name=killed"],
+        "agent": other_agent_element(tmp_path / "elements"),
         "disk": ["--image-size", "6G"],
         "formats": ["--set", "compression=zlib"],
     }[point.stage]

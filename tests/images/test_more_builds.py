@@ -1,8 +1,7 @@
-"""Builds on top of the bookworm build's trees: what goes wrong, other agents, upgrades."""
+"""Builds on top of the bookworm build's stages: what goes wrong, other agents, upgrades."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import subprocess
@@ -14,12 +13,11 @@ from pathlib import Path
 import pytest
 
 from imagebuild.agent.files import FileCache
-from imagebuild.agent.locks import agent_lock
-from imagebuild.agent.series import get_series
 from imagebuild.events import Event
 from imagebuild.host.run import network_env, run
 from imagebuild.host.worker import Worker
 from imagebuild.verify.boot import boot
+from tests.images.agents import MARKER, SITE, agent_source
 from tests.images.builds import REPO, Built, Session, bookworm_argv, standin_options
 from tests.images.elements import write_hook
 from tests.images.fs import ImageFs
@@ -28,7 +26,7 @@ pytestmark = pytest.mark.image
 
 
 def build(built: Built, tmp_path: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """Build bookworm again with other options; trees of the first build are used again."""
+    """Build bookworm again with other options; stages of the first build are used again."""
     images = str(tmp_path / "images")
     argv = bookworm_argv("--cache-dir", str(built.cache), "--images-dir", images, *options)
     return subprocess.run(argv, capture_output=True, text=True, check=False, cwd=REPO)
@@ -90,22 +88,7 @@ def test_stage_over_its_time_is_ended(bookworm: Built, tmp_path: Path) -> None:
 @pytest.fixture
 def agent_repository(bookworm: Built, tmp_path: Path) -> Path:
     """A git repository with the agent's released source, tagged, one commit ahead."""
-    lock = agent_lock(get_series("2026.2"), "3.11")
-    pin = next(p for p in lock.pins if p.name == "trove")
-    # Of the release's two files, the one that is not the wheel.
-    hashes = frozenset(pin.hashes) - {lock.header["agent-wheel"]}
-    pin = dataclasses.replace(pin, hashes=hashes)
-    files = FileCache(
-        bookworm.cache / "sources", "3.11", "x86_64", env=network_env(), offline=False
-    )
-    try:
-        sdist = files.fetch([pin], sdists={"trove"})[0]
-    finally:
-        files.close()
-    # The archive's owner is not ours, and git reads only what is.
-    run(["tar", "--no-same-owner", "-C", tmp_path, "-xf", sdist.path])
-    source = next(p for p in tmp_path.iterdir() if p.name.startswith("trove-") and p.is_dir())
-    (source / "trove/imagebuild_marker.py").write_text("MARK = 'from git'\n")
+    source = agent_source(bookworm, tmp_path / "trove", "from git")
 
     def git(*words: str) -> None:
         identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
@@ -122,19 +105,16 @@ def agent_repository(bookworm: Built, tmp_path: Path) -> Path:
 def test_agent_from_git_replaces_only_the_agent(
     bookworm: Built, agent_repository: Path, tmp_path: Path
 ) -> None:
-    base_before = [p for p in (bookworm.cache / "trees").iterdir() if p.name.startswith("base-")]
+    bases = set(bookworm.store.root.glob("base-*"))
     raw = tmp_path / "guest.raw"
     done = build(
         bookworm, tmp_path, "--agent", f"git+file://{agent_repository}@work", "-o", str(raw)
     )
     assert done.returncode == 0, done.stderr
     assert "already built" in done.stderr.split("✓ base")[1].splitlines()[0]
-    assert base_before == [
-        p for p in (bookworm.cache / "trees").iterdir() if p.name.startswith("base-")
-    ]
+    assert set(bookworm.store.root.glob("base-*")) == bases
     fs = ImageFs(raw)
-    site = "/opt/guest-agent-venv/lib/python3.11/site-packages"
-    assert fs.read(f"{site}/trove/imagebuild_marker.py") == "MARK = 'from git'\n"
+    assert fs.read(f"{SITE}/{MARKER}") == "MARK = 'from git'\n"
     content = json.loads(fs.read("/etc/imagebuild/content.json"))
     head = run(["git", "-C", agent_repository, "rev-parse", "HEAD"]).stdout.decode().strip()
     assert content["agent"]["commit"] == head
@@ -155,7 +135,7 @@ def test_extension_is_compiled_beside_the_image(bookworm: Built, tmp_path: Path)
         "from setuptools import Extension, setup\n"
         "setup(name='hello', version='1.0', ext_modules=[Extension('hello', ['hello.c'])])\n"
     )
-    base = next(p for p in (bookworm.cache / "trees").iterdir() if p.name.startswith("base-"))
+    base = bookworm.object("base")
     tools = _build_tools(bookworm, tmp_path / "tools")
     scratch = bookworm.cache / "scratch" / "wheel-test"
     scratch.mkdir()
@@ -164,7 +144,7 @@ def test_extension_is_compiled_beside_the_image(bookworm: Built, tmp_path: Path)
     with _apt_settings(tmp_path) as apt, Worker(seen.append) as worker:
         answer = worker.call(
             "build_wheels",
-            tree=str(base / "tree"),
+            below=[str(base)],
             scratch_dir=str(scratch),
             request={
                 "sources": [str(source)], "tools": str(tools), "out": str(tmp_path / "out"),

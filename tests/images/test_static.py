@@ -272,7 +272,8 @@ def test_user_owns_outputs_and_store(jammy: Built, session: Session) -> None:
         *jammy.artifact.iterdir(),
         jammy.artifact,
         jammy.cache,
-        *(jammy.cache / "trees").iterdir(),
+        *jammy.store.root.iterdir(),
+        *(f for o in jammy.store.objects() for f in o.path.iterdir() if f != o.tree),
     ]
     assert {p.stat().st_uid for p in mine} == {uid}
     assert "Python 3.10" not in jammy.stderr

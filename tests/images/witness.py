@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from imagebuild.host.run import run
+from imagebuild.store.store import Store
 
 
 def wait_for(is_true: Callable[[], bool], seconds: float, what: str) -> None:
@@ -94,6 +95,13 @@ def scratch_of(cache: Path) -> list[Path]:
     """Scratch directories in a cache, of whatever build."""
     scratch = cache / "scratch"
     return sorted(p for p in scratch.iterdir() if p.is_dir()) if scratch.is_dir() else []
+
+
+def kept_of(store: Store) -> set[str]:
+    """Names of all that is in a store beside its locks; what is on its way out has gone."""
+    drafts = [p.name for p in store.drafts.iterdir()] if store.drafts.is_dir() else []
+    assert drafts == []
+    return {p.name for p in store.root.iterdir()} - {"locks", "drafts"}
 
 
 def devices() -> list[str]:

@@ -9,20 +9,23 @@ import io
 import tarfile
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 
-def make_wheel(name: str, version: str, tag: str = "py3-none-any") -> tuple[str, bytes]:
+def make_wheel(
+    name: str, version: str, tag: str = "py3-none-any", requires: Sequence[str] = ()
+) -> tuple[str, bytes]:
     """File name and bytes of a wheel with one module and its metadata."""
+    needs = "".join(f"Requires-Dist: {r}\n" for r in requires)
     info = f"{name}-{version}.dist-info"
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as wheel:
         entries = {
             f"{name}.py": f"version = {version!r}\n",
-            f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+            f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}",
             f"{info}/WHEEL": f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n",
             f"{info}/RECORD": "",
         }

@@ -110,11 +110,14 @@ def test_the_wheelhouse_has_exactly_the_locked_files(house: House) -> None:
         "source-3.0-py3-none-any.whl", "trove-25.1.0-py3-none-any.whl",
     ]  # fmt: skip
     pins = parse_lock("r", made.requirements.read_bytes()).pins
+    assert [p.name for p in pins] == ["binary", "pure", "source"]
+    pins += parse_lock("a", made.agent.read_bytes()).pins
     assert {p.name: p.hashes for p in pins} == {
         p.name.split("-")[0]: frozenset([of_file(p)]) for p in made.path.iterdir()
     }
     assert made.agent_sha256 == house.hashes["trove"]
     assert made.sha256 == {p.name: next(iter(p.hashes)) for p in pins}
+    assert made.versions == {"binary": "2.0", "pure": "1.0", "source": "3.0", "trove": "25.1.0"}
     assert [p.name for p in made.tools.iterdir() if p.suffix == ".whl"] == [
         "pip-26.0-py3-none-any.whl"
     ]
@@ -232,7 +235,7 @@ def test_another_release_takes_the_place_of_the_locked(house: House) -> None:
     other = house.index.add("trove", make_wheel("trove", "25.0.0"))
     made = house.collect(replace(house.agent, version="25.0.0", sha256=other))
     assert made.agent_sha256 == other
-    assert "trove==25.0.0" in made.requirements.read_text()
+    assert "trove==25.0.0" in made.agent.read_text()
 
 
 def test_the_agents_own_source_is_built_as_it_was_resolved(house: House) -> None:
@@ -329,6 +332,60 @@ def test_no_error_shows_the_indexs_password(house: House) -> None:
     assert all("127.0.0.1" in s for s in shown)
 
 
+def test_parts_are_collected_by_themselves(house: House) -> None:
+    """The environment without the agent, and the agent without what it needs."""
+    env = house.index.env(house.root)
+
+    def names(made: Wheelhouse) -> list[str]:
+        return sorted(p.name.partition("-")[0] for p in made.path.iterdir())
+
+    made = collect(
+        house.agent, "x86_64", house.root / "e", cache=house.root / "cache", env=env,
+        offline=False, build=house.build, code=False,
+    )  # fmt: skip
+    assert names(made) == ["binary", "pure", "source"]
+    assert (made.agent_sha256, made.agent.read_text()) == (None, "")
+    asked = len(house.index.asked)
+    made = collect(
+        house.agent, "x86_64", house.root / "c", cache=house.root / "cache", env=env,
+        offline=False, build=house.build, environment=False,
+    )  # fmt: skip
+    assert names(made) == ["trove"]
+    assert (made.agent_sha256, made.requirements.read_text()) == (house.hashes["trove"], "")
+    assert not any("pure" in path for path in house.index.asked[asked:])
+
+
+@pytest.mark.parametrize(
+    ("requires", "lacking"),
+    [
+        (["pure", "pure>=1.0,<2", "Binary==2.0", "source!=2"], []),
+        (["pure>=1.1"], ["pure>=1.1: the lock has 1.0"]),
+        (["new-one>=3"], ["new-one>=3: the lock has none"]),
+        (["new", "pure<1"], ["new: the lock has none", "pure<1: the lock has 1.0"]),
+        # What another guest or an extra would need.
+        (['new; python_version < "3.10"', 'new; sys_platform == "win32"', 'new; extra == "x"'], []),
+        (['new; python_version >= "3.10"'], ["new: the lock has none"]),
+        (['new; platform_machine == "x86_64"'], ["new: the lock has none"]),
+        (['new; platform_machine == "aarch64"'], []),
+    ],
+)
+def test_an_agent_that_requires_more_than_the_lock_has(
+    house: House, requires: list[str], lacking: list[str]
+) -> None:
+    other = house.index.add("trove", make_wheel("trove", "25.0.0", requires=requires))
+    made = house.collect(replace(house.agent, version="25.0.0", sha256=other))
+    versions = {name: made.versions[name] for name in ("binary", "pure", "source")}
+    if not lacking:
+        wheels.check_requirements(made, versions, "3.10", "x86_64")
+        return
+    with pytest.raises(BuildError) as caught:
+        wheels.check_requirements(made, versions, "3.10", "x86_64")
+    assert caught.value.what == "the agent requires what the lock of its series does not have"
+    assert caught.value.where == "trove-25.0.0-py3-none-any.whl"
+    assert caught.value.detail.splitlines() == lacking
+    assert caught.value.hint.startswith("--trove-series ")
+
+
 def test_installed_reads_a_venv_without_running_it(house: House, tmp_path: Path) -> None:
     made = house.collect()
     site = tmp_path / "site-packages"
@@ -346,7 +403,7 @@ def test_pip_itself_accepts_the_requirements(house: House, tmp_path: Path) -> No
     made = house.collect()
     argv: list[str | Path] = [
         sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps",
-        "--require-hashes", "--find-links", made.path, "-r", made.requirements,
+        "--require-hashes", "--find-links", made.path, "-r", made.requirements, "-r", made.agent,
         "--target", tmp_path / "site",
     ]  # fmt: skip
     env = {"PATH": os.environ["PATH"], "PIP_CONFIG_FILE": os.devnull}

@@ -30,7 +30,8 @@ def make_artifact(directory: Path, text: str = "image") -> dict[str, Any]:
         (directory / name).write_bytes(b"files")
     described = {"content": content, "rootfs": {"sha256": "9" * 64, "entries": 2, "bytes": 5}}
     document = artifact.manifest(plan, inputs, described, [image])
-    artifact.write_description(directory, document, {"seconds": 1.5})
+    artifact.write_description(directory, document)
+    artifact.write_json(directory / "timing.json", {"seconds": 1.5})
     return document
 
 
@@ -81,6 +82,59 @@ def test_sha256sums_are_what_sha256sum_reads(tmp_path: Path) -> None:
     (tmp_path / "a" / image).write_text("imago")
     bad = run(["sha256sum", "-c", "SHA256SUMS"], cwd=tmp_path / "a", check=False)
     assert bad.returncode == 1
+
+
+def test_an_artifact_of_the_same_build_stands(tmp_path: Path) -> None:
+    document = make_artifact(tmp_path / "a")
+    assert artifact.standing(tmp_path / "a", document["build_id"]) == document
+    # What is not of the build itself may be another.
+    (tmp_path / "a/timing.json").unlink()
+    (tmp_path / "a/notes.txt").touch()
+    assert artifact.standing(tmp_path / "a", document["build_id"]) == document
+    assert artifact.standing(tmp_path / "a", "0" * 64) is None
+    assert artifact.standing(tmp_path / "b", document["build_id"]) is None
+
+
+@pytest.mark.parametrize(
+    "name", ["*.qcow2", "SHA256SUMS", "manifest.json", "packages.txt", "*.gz", "sbom.*"]
+)
+@pytest.mark.parametrize("harm", ["one bit", "missing", "a directory"])
+def test_a_damaged_artifact_does_not_stand(tmp_path: Path, name: str, harm: str) -> None:
+    document = make_artifact(tmp_path / "a")
+    for path in (tmp_path / "a").glob(name):
+        data = path.read_bytes()
+        path.unlink()
+        if harm == "one bit":
+            # In the middle: the last line feed of a document says nothing.
+            path.write_bytes(data[:2] + bytes([data[2] ^ 1]) + data[3:])
+        elif harm == "a directory":
+            path.mkdir()
+        assert artifact.standing(tmp_path / "a", document["build_id"]) is None
+        if path.is_dir():
+            path.rmdir()
+        path.write_bytes(data)
+        assert artifact.standing(tmp_path / "a", document["build_id"]) == document
+
+
+@pytest.mark.parametrize("left_out", ["*.qcow2", "manifest.json", "rootfs.jsonl.gz"])
+def test_sums_that_leave_something_out_are_no_proof(tmp_path: Path, left_out: str) -> None:
+    document = make_artifact(tmp_path / "a")
+    sums = tmp_path / "a/SHA256SUMS"
+    lines = sums.read_text().splitlines(keepends=True)
+    (gone,) = (tmp_path / "a").glob(left_out)
+    sums.write_text("".join(x for x in lines if not x.endswith(f"  {gone.name}\n")))
+    assert artifact.standing(tmp_path / "a", document["build_id"]) is None
+
+
+def test_sums_that_fit_another_image_are_no_proof(tmp_path: Path) -> None:
+    """The manifest has the image's digest, too."""
+    document = make_artifact(tmp_path / "a")
+    (image,) = (tmp_path / "a").glob("*.qcow2")
+    before = of_file(image)
+    image.write_text("imago")
+    sums = tmp_path / "a/SHA256SUMS"
+    sums.write_text(sums.read_text().replace(before, of_file(image)))
+    assert artifact.standing(tmp_path / "a", document["build_id"]) is None
 
 
 def test_place_replaces_an_older_artifact(tmp_path: Path) -> None:

@@ -77,8 +77,8 @@ def test_profile_agent_and_archives(tmp_path: Path) -> None:
     suites = tuple(dataclasses.replace(s, sha256="9" * 64) for s in archives[0].suites[:1])
     archives[0] = dataclasses.replace(archives[0], suites=(*suites, *archives[0].suites[1:]))
     elements = dict(inputs.elements)
-    elements["agent"] = tuple(
-        dataclasses.replace(e, sha256="0" * 64) for e in elements["agent"][:1]
+    elements["environment"] = tuple(
+        dataclasses.replace(e, sha256="0" * 64) for e in elements["environment"][:1]
     )
     inputs = dataclasses.replace(
         inputs, archives=tuple(archives), elements=elements, tools={**inputs.tools, "mtools": "5"}

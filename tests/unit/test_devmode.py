@@ -20,10 +20,10 @@ from imagebuild.errors import ConfigError
 from imagebuild.host.run import run
 from imagebuild.inputs import Dev, Inputs
 from imagebuild.plan import DEV_PACKAGES, content_of
-from imagebuild.resolve import AGENT_ELEMENTS, DEV_ELEMENT
+from imagebuild.resolve import DEV_ELEMENT
 from imagebuild.stages import devmode
 from imagebuild.trust import make_key, resolve_dev
-from tests.unit.test_plan import as_bytes, ids, make_inputs, plan_of
+from tests.unit.test_plan import as_bytes, make_inputs, plan_of
 
 DEV = "agent.mode=dev"
 PASSWORD = "correct horse:battery"  # noqa: S105 - it opens nothing
@@ -32,10 +32,13 @@ PASSWORD = "correct horse:battery"  # noqa: S105 - it opens nothing
 def dev_inputs(*sets: str) -> Inputs:
     """Inputs of one dev build, as `resolve` makes them."""
     profile = load_profile("debian-bookworm", [parse_set(text) for text in sets]).profile
-    names = (*AGENT_ELEMENTS, DEV_ELEMENT)
-    plain = make_inputs(*sets, dev=resolve_dev(profile, for_run=True), agent_elements=names)
-    found = tuple(Element(n, Path("/e", n), f"agent {n}") for n in names)
-    return dataclasses.replace(plain, elements={**plain.elements, "agent": found})
+    plain = make_inputs(*sets, dev=resolve_dev(profile, for_run=True))
+    late = (Element(DEV_ELEMENT, Path("/e", DEV_ELEMENT), "late"),)
+    return dataclasses.replace(
+        plain,
+        asked_elements={**plain.asked_elements, "late": (DEV_ELEMENT,)},
+        elements={**plain.elements, "late": late},
+    )
 
 
 @pytest.fixture
@@ -57,12 +60,25 @@ def secrets_of(inputs: Inputs) -> list[bytes]:
     return found
 
 
+#: What is made of disk and image before the part of the agent's that differs.
+OF_NO_AGENT = ("mariadb", "db-backup-mariadb", "base-disk", "trunk", "base-qcow2", "qcow2")
+
+
+def same_objects(one: Inputs, other: Inputs) -> set[str]:
+    """Names of what two builds have in common in the store."""
+    known = {part.id for _, _, part in plan_of(one).objects}
+    found = (part for _, _, part in plan_of(other).objects if part.id in known)
+    return {part.name.rpartition("/")[2].partition(":")[0] for part in found}
+
+
 def test_a_dev_build_differs_from_production_and_from_the_next() -> None:
     production, first, second = make_inputs(), dev_inputs(DEV), dev_inputs(DEV)
     assert plan_of(production).link == "trove-guest-debian-bookworm-amd64"
     assert plan_of(first).link == "trove-guest-debian-bookworm-amd64-dev"
-    assert ids(first)[0] == ids(second)[0]
-    assert not set(ids(first)[1:]) & set(ids(second)[1:])
+    assert same_objects(first, second) == {"base", "environment", "code", *OF_NO_AGENT}
+    assert "elements" in {part.name for _, _, part in plan_of(first).objects}
+    # Its base has programs that a production image has not.
+    assert same_objects(first, production) == set()
     packages = plan_of(first).stage("base").environment["IMAGEBUILD_PACKAGES"].split()
     assert set(DEV_PACKAGES) <= set(packages)
     content = content_of(plan_of(first), first)
@@ -86,10 +102,10 @@ def test_a_root_password_makes_a_dev_image_on_the_production_base(password_file:
 
 
 def test_the_dev_element_reads_every_variable_of_its_stage() -> None:
-    plan = plan_of(dev_inputs(DEV))
-    variables = {n for n in plan.stage("agent").environment if n.startswith("IMAGEBUILD_")}
+    part = plan_of(dev_inputs(DEV)).stage("agent").part("elements")
+    variables = {n for n in part.environment if n.startswith("IMAGEBUILD_")}
     assert "IMAGEBUILD_DEV_DIR" in variables
-    names = [e["name"] for e in plan.stage("agent").elements]
+    names = ["imagebuild-seed", "trove-guest-agent", *(e["name"] for e in part.elements)]
     readmes = "".join((elements_dir() / name / "README.md").read_text() for name in names)
     assert {n for n in variables if f"`{n}`" not in readmes} == set()
 
@@ -144,7 +160,7 @@ def test_the_public_half_lies_beside_the_artifact(tmp_path: Path) -> None:
     devmode.write_public(inputs.dev, inputs.profile, plan.name, tmp_path)
     content = content_of(plan, inputs) | {"packages": {}, "python_packages": {}}
     document = artifact.manifest(plan, inputs, {"content": content, "rootfs": {}}, [image])
-    artifact.write_description(tmp_path, document, {})
+    artifact.write_description(tmp_path, document)
 
     done = subprocess.run(
         ["sha256sum", "-c", "SHA256SUMS"], cwd=tmp_path, capture_output=True, text=True, check=True
@@ -169,8 +185,10 @@ def test_production_has_nothing_of_it() -> None:
     assert resolve_dev(inputs.profile, for_run=True) is None
     assert devmode.describe(None, inputs.profile) is None
     plan = plan_of(inputs)
-    assert "IMAGEBUILD_DEV_DIR" not in plan.stage("agent").environment
-    assert DEV_ELEMENT not in {e["name"] for e in plan.stage("agent").elements}
+    parts = plan.stage("agent").parts
+    assert [p.name for p in parts] == ["environment", "code"]
+    assert not [p for p in parts if "IMAGEBUILD_DEV_DIR" in p.environment]
+    assert DEV_ELEMENT not in {e["name"] for p in parts for e in p.elements}
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,8 @@ def test_everything_is_resolved(
     assert inputs.agent.resolved
     assert "trove-docker" in {e.name for e in inputs.elements["base"]}
     assert "debootstrap" in {e.name for e in inputs.elements["base"]}
-    assert "trove-guest-agent" in {e.name for e in inputs.elements["agent"]}
+    assert "trove-guest-agent" in {e.name for e in inputs.elements["environment"]}
+    assert "late" not in inputs.elements
 
 
 def test_source_date_epoch_wins(
@@ -477,9 +478,11 @@ def test_own_elements_join(tmp_path: Path) -> None:
     profile = profile_of(f"elements.path=[{tmp_path}/elements]", "elements.agent=[site-tuning]")
     inputs = offline(profile, tmp_path)
     assert inputs.element_paths[0] == tmp_path / "elements"
-    assert inputs.agent_elements[-1] == "site-tuning"
-    assert "site-tuning" in {e.name for e in inputs.elements["agent"]}
-    assert "site-tuning" not in {e.name for e in inputs.elements["base"]}
+    assert inputs.asked_elements["late"][-1] == "site-tuning"
+    having = {
+        run for run, found in inputs.elements.items() if "site-tuning" in {e.name for e in found}
+    }
+    assert having == {"late"}
 
 
 def test_versions_of_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

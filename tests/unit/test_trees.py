@@ -1,19 +1,19 @@
-"""Trees: DIB's environment, package lists, and the way into the store."""
+"""Trees: DIB's environment, package lists, and what is kept of a run: a tree or a layer."""
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from imagebuild import components, dib, inventory
+from imagebuild import dib, inventory, layers
 from imagebuild.errors import BuildError
 from imagebuild.host.run import run
 from imagebuild.stages import trees
+from imagebuild.stages.stack import Stack
+from tests.unit.layer_objects import base_object, by_path
+from tests.unit.test_layers import in_namespace
 
 STATUS = """\
 Package: zlib1g
@@ -117,14 +117,6 @@ def test_sudo_inside_is_ours(tmp_path: Path) -> None:
     assert lines[-4:] == [f"at {tmp_path}/bin/sudo", "A is 1", "after", "status 1"]
 
 
-def test_content_is_the_same_text_for_the_same_value() -> None:
-    content = {"b": {"y": 1, "x": "é"}, "a": [2, 1]}
-    text = trees.render_content(content)
-    assert text == trees.render_content({"a": [2, 1], "b": {"x": "é", "y": 1}})
-    assert json.loads(text) == content
-    assert text.endswith("}\n")
-
-
 #: In the place of disk-image-create: makes the tree that it was told to.
 FAKE = f"""
 import os, pathlib, sys
@@ -137,73 +129,107 @@ print("dib-run-parts Running /tmp/x/install.d/10-a")
 print("dib-run-parts 10-a completed", flush=True)
 """
 WHOLE = FAKE + '(tree / "etc/os-release").write_text("ID=debian")\n'
-
+#: What DIB does with a tree that was made before: the first hook moves it to its place.
+SEEDED = """
+import os, pathlib, shutil, sys
+tree = pathlib.Path(os.environ["IMAGEBUILD_TREE_OUT"])
+pathlib.Path(os.environ["IMAGEBUILD_SEED_TREE"]).rename(tree)
+(tree / "etc/new").mkdir()
+(tree / "etc/new/file").write_text("new")
+(tree / "etc/changed").write_text("changed")
+(tree / "etc/gone").unlink()
+"""
+#: A hook that moves a directory of the tree below: the layer cannot be what an overlay kept.
+MOVING = SEEDED + '(tree / "usr/old").rename(tree / "srv/moved")\n'
 
 #: Later than the file's own time is what the build wrote.
 EPOCH = 1_700_000_000
+NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="mounts overlays: needs root")
 
 
 def compose(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    code: str,
-    content: Mapping[str, Any] | None,
-) -> dict[str, Any]:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, below: Stack | None = None
+) -> Path:
+    """Run a program in DIB's place; the draft of what it made."""
     monkeypatch.setattr(dib, "_ENTRY", code)
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
-    entry = tmp_path / "trees/base-0123"
-    return trees.compose(
-        "base",
+    monkeypatch.setattr(trees, "_use_memory", lambda _place: False)
+    scratch, draft = tmp_path / "scratch", tmp_path / "draft"
+    for path in (scratch, draft):
+        path.mkdir()
+    hooks = trees.compose(
+        "agent" if below else "base",
         ["disk-image-create", "{scratch}/image"],
-        {},
+        {"IMAGEBUILD_SEED_TREE": "{seed}"} if below else {},
         [],
-        {"scratch": str(scratch), "entry": str(entry), "image": "trove-guest-x"},
+        {"scratch": str(scratch)},
+        below=below,
+        draft=draft,
         emit=lambda event: None,  # noqa: ARG005
         seconds=30,
-        content=content,
-        owner=(os.getuid(), os.getgid()),
         epoch=EPOCH,
     )
+    assert [hook[:2] for hook in hooks] == ([] if below else [("install", "10-a")])
+    assert list(scratch.iterdir()) == []
+    return draft
 
 
-def test_a_finished_tree_is_in_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    older = tmp_path / "trees/base-0123/half"
-    older.mkdir(parents=True)  # left by a process that was killed while removing
-    answer = compose(tmp_path, monkeypatch, WHOLE, {"profile": "x"})
-    entry = tmp_path / "trees/base-0123"
-    # An entry that lacks one of these is made anew.
-    wanted = trees.entry_files({})
-    assert set(wanted) == {"meta.json", "rootfs.jsonl.gz", "components.json.gz"}
-    assert sorted(p.name for p in entry.iterdir()) == sorted([*wanted, "tree"])
-    assert (entry / "tree/etc/argv").read_text() == f"{tmp_path}/scratch/image"
-    content = {
-        "profile": "x",
-        "packages": {"adduser": "3.134", "zlib1g": "1:1.2.13"},
-        "python_packages": {},
-    }
-    inside = (entry / "tree/etc/imagebuild/content.json").read_text()
-    assert inside == trees.render_content(content)
-    meta = json.loads((entry / "meta.json").read_text())
-    assert (meta["image"], meta["content"]) == ("trove-guest-x", content)
-    assert [hook[:2] for hook in meta["hooks"]] == [["install", "10-a"]]
-    assert answer["content"] == content
-    files = inventory.read(entry / "rootfs.jsonl.gz")
-    made_of = components.read(entry / "components.json.gz")
-    assert [d.name for d in made_of.debs] == ["adduser", "zlib1g"]
-    assert (made_of.rootfs, len(made_of.owners)) == (answer["rootfs"]["sha256"], len(files))
-    assert answer["rootfs"] == inventory.write(files, tmp_path / "again.gz").to_json()
-    assert {"/etc/argv", "/etc/imagebuild/content.json"} <= {f.path for f in files}
-    assert {f.mtime for f in files} == {EPOCH}
-    assert list((tmp_path / "scratch").iterdir()) == []
+def test_a_base_is_a_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draft = compose(tmp_path, monkeypatch, WHOLE)
+    assert [p.name for p in draft.iterdir()] == ["tree"]
+    entries = by_path(list(inventory.walk(draft / "tree")))
+    assert (draft / "tree/etc/argv").read_text() == f"{tmp_path}/scratch/image"
+    # Where the last layer puts what the image is.
+    assert (entries["/etc/imagebuild"].kind, entries["/etc/imagebuild"].mode) == ("dir", 0o755)
+    assert not [p for p in entries if p.startswith("/etc/imagebuild/")]
+    assert {e.mtime for e in entries.values()} == {EPOCH}
 
 
-def test_a_tree_without_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    answer = compose(tmp_path, monkeypatch, WHOLE, None)
-    assert (answer["content"], answer["rootfs"]) == ({}, {})
-    names = {p.name for p in (tmp_path / "trees/base-0123").iterdir()}
-    assert names == {*trees.entry_files(None), "tree"} == {"meta.json", "tree"}
-    assert not (tmp_path / "trees/base-0123/tree/etc/imagebuild").exists()
+@NEEDS_ROOT
+def test_a_base_composed_in_memory_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = list(inventory.walk(compose(tmp_path, monkeypatch, WHOLE) / "tree"))
+    for name in ("m", "memory"):
+        (tmp_path / name).mkdir()
+    in_namespace(tmp_path, f"""
+        from imagebuild import dib
+        from imagebuild.stages import trees
+        dib._ENTRY, trees.MEMORY_KIB = {WHOLE!r}, {64 << 10}
+        trees.compose(
+            "base", ["disk-image-create", "{tmp_path}/scratch/image"], {{}}, [],
+            {{"scratch": str(here / "m")}}, below=None, draft=here / "memory",
+            emit=lambda event: None, seconds=30, epoch={EPOCH},
+        )
+        assert str(here) not in open("/proc/self/mountinfo").read(), "the memory is given back"
+    """)  # fmt: skip
+    assert list(inventory.walk(tmp_path / "memory/tree")) == listed
+
+
+@NEEDS_ROOT
+@pytest.mark.parametrize("code", [SEEDED, MOVING], ids=["plain", "moving"])
+def test_a_layer_is_what_a_run_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    files = {
+        "etc/os-release": "ID=debian", "etc/changed": "", "etc/gone": "", "usr/old/a": "1",
+        "usr/same": "same", "srv/": "",
+    }  # fmt: skip
+    base = base_object(tmp_path / "base", files)
+    before = list(inventory.walk(base / "tree"))
+    draft = compose(tmp_path, monkeypatch, code, Stack.of([base]))
+    layer = layers.read(draft / layers.FILE_NAME)
+    moved = ["/srv/moved", "/srv/moved/a"] if code == MOVING else []
+    changed = {e.path for e in layer.entries if e.kind == "file"}
+    assert changed == {"/etc/new/file", "/etc/changed", *moved[1:]}
+    assert set(layer.removed) == {"/etc/gone", *(["/usr/old"] if moved else [])}
+    found = by_path(layers.merge(before, layer))
+    assert {"/usr/same", "/etc/new/file", *moved} <= found.keys()
+    assert not {"/etc/gone", *(["/usr/old"] if moved else [])} & found.keys()
+    assert found["/etc/new/file"].mtime == EPOCH
+    for path in changed:
+        assert (draft / "tree" / path[1:]).is_file(), path
+    assert not (draft / "tree/usr/same").exists()
+    assert list(inventory.walk(base / "tree")) == before, "what lies below is as it was"
 
 
 @pytest.mark.parametrize(
@@ -213,10 +239,26 @@ def test_a_tree_without_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         (FAKE, "diskimage-builder ended well but left no tree"),
     ],
 )
-def test_nothing_half_made_is_in_the_store(
+def test_nothing_half_made_is_in_the_draft(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, what: str
 ) -> None:
     with pytest.raises(BuildError) as caught:
-        compose(tmp_path, monkeypatch, code, {})
+        compose(tmp_path, monkeypatch, code)
     assert caught.value.what == what
-    assert not (tmp_path / "trees").exists()
+    assert list((tmp_path / "draft").iterdir()) == []
+
+
+@NEEDS_ROOT
+def test_a_run_over_a_base_that_fails_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = base_object(
+        tmp_path / "base", {"etc/os-release": "x", "etc/changed": "", "etc/gone": ""}
+    )
+    before = list(inventory.walk(base / "tree"))
+    with pytest.raises(BuildError, match="failed with status 3"):
+        compose(tmp_path, monkeypatch, SEEDED + "sys.exit(3)", Stack.of([base]))
+    assert list((tmp_path / "draft").iterdir()) == []
+    assert list((tmp_path / "scratch").iterdir()) == []
+    assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
+    assert list(inventory.walk(base / "tree")) == before
