@@ -80,7 +80,13 @@ def _mount(lower: Sequence[Path], place: Path, options: str) -> tuple[Path, Path
     root, upper, work = (place / n for n in ("root", "upper", "work"))
     for path in (root, upper, work):
         path.mkdir(exist_ok=True)
-    _overlay(f"lowerdir={_joined(lower)},upperdir={upper},workdir={work},{options}", root)
+    layers = f"lowerdir={_joined(lower)},upperdir={upper},workdir={work},{options}"
+    try:
+        # Linux 5.10. A build that is cut off is not used: no file need be on the disk before
+        # the next one is written, and what else is being written need not be waited for.
+        _overlay(f"{layers},volatile", root)
+    except BuildError:
+        _overlay(layers, root)
     return root, upper
 
 
