@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from imagebuild.host.run import network_env, run
+from imagebuild.host.worker import Worker
 from imagebuild.store.store import Store
 from imagebuild.verify.boot import BootResult, boot
 from tests.images import standin
@@ -81,6 +82,15 @@ class Built:
             found = next(p for p in found["parts"] if p["name"] == name)
         (path,) = self.store.root.glob(f"*-{found['id'][:32]}")
         return path
+
+    def forget_others(self) -> None:
+        """Remove from its store what was made by other builds: each takes some GB."""
+        stages = self.manifest["stages"]
+        own = {x["id"][:32] for s in stages for x in (s, *s["parts"])}
+        others = [o.path for o in self.store.objects() if o.key.id[:32] not in own]
+        if others:
+            with Worker(lambda _event: None) as worker:
+                worker.call("discard_objects", paths=[str(p) for p in others])
 
 
 def installed_wheel(directory: Path) -> Path:
@@ -152,6 +162,12 @@ class Session:
         """The build of that name; raises what it raised."""
         built: Built = self._futures[name].result()
         return built
+
+    def finished(self, name: str) -> Built | None:
+        """The build of that name when it has ended well."""
+        future = self._futures.get(name)
+        has_ended = future is not None and future.done() and not future.exception()
+        return self.build(name) if has_ended else None
 
     def booted(self, name: str) -> BootResult:
         """The boot of that build's image."""

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from imagebuild.verify.boot import BootResult
 from tests.images.builds import Built, Session
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _store_of_the_first_build(session: Session) -> Iterator[None]:
+    """What the tests of a module made is not kept for others: it is many GB in the end."""
+    yield
+    built = session.finished("bookworm")
+    if built:
+        built.forget_others()
 
 
 @pytest.fixture(scope="session", params=["bookworm", "jammy"])
