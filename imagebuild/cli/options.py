@@ -256,11 +256,13 @@ def _store_path(
 
 
 def store_size(
-    context: click.Context,  # noqa: ARG001 - click's call
+    context: click.Context,
     parameter: click.Parameter,
     value: str,
 ) -> int | None:
     """Callback of an option that is a size of the store: bytes, None for no limit."""
+    if context.resilient_parsing:
+        return None  # a shell completes the line: nothing is to be imported for that
     from imagebuild.config.values import parse_size
 
     try:

@@ -33,11 +33,12 @@ format  file  on disk  virtual  name
 qcow2    5 B  {allocated:>7}  5.0 GiB  {name}.qcow2
 
 Stages
-stage    id                     time
-base     {base}     1 min 02 s
-agent    {agent}  already built
-disk     {disk}          0.1 s
-formats  {formats}              -
+stage       id                     time
+base        {base}     1 min 02 s
+agent       {agent}  already built
+containers  {containers}              -
+disk        {disk}          0.1 s
+formats     {formats}              -
 
 Package archives, by the digest of their Release files
 suite                       digest        from
