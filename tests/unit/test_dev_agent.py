@@ -66,10 +66,10 @@ def test_a_start_fetches_the_code_of_now(server: Server, guest: Guest) -> None:
     assert not (guest.source / ".git").exists()
     assert not (guest.source / "trove/old.pyc").exists()
 
-    server.write_source("two")
+    server.write_source("another")
     (server.source / "trove/old.py").unlink()
     second = guest.start()
-    assert (second.returncode, second.stdout) == (0, "agent: two ['--config-dir=/c']\n")
+    assert (second.returncode, second.stdout) == (0, "agent: another ['--config-dir=/c']\n")
     assert "trove/old.py" not in tree(guest.source.resolve())
     third = guest.start()
     assert third.returncode == 0
