@@ -18,7 +18,8 @@ from pathlib import Path
 
 from imagebuild.doctor.packages import Family, family
 from imagebuild.errors import ImagebuildError, Interrupted, PreflightError
-from imagebuild.host import kvm, versions
+from imagebuild.host import kvm, ram, versions
+from imagebuild.host.ram import Memory
 from imagebuild.host.run import run, which
 from imagebuild.host.space import existing
 
@@ -31,21 +32,6 @@ class Said:
 
     status: int
     text: str
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Bytes that a new program can have, and free swap; `limit` is a control group's, if any."""
-
-    available: int
-    swap: int
-    limit: int | None = None
-
-    @property
-    def usable(self) -> int:
-        """What a build can count on."""
-        total = self.available + self.swap
-        return total if self.limit is None else min(total, self.limit)
 
 
 @dataclass(frozen=True)
@@ -162,11 +148,7 @@ class Host:
 
     def memory(self) -> Memory:
         """Memory, as /proc/meminfo and the control group (version 2) have it."""
-        fields = {}
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            name, value = line.split(":")
-            fields[name] = int(value.split()[0]) * 1024
-        return Memory(fields["MemAvailable"], fields["SwapFree"], _group_limit())
+        return ram.measure()
 
     def usage(self, path: Path) -> Usage:
         """Space on the filesystem that `path` lies on, or will."""
@@ -340,29 +322,3 @@ def _reason(text: str) -> str:
     # keystoneauth quotes requests, which quotes urllib3, which quotes the system's own words.
     inner = re.findall(r"\[Errno [^\]]+\] [^'\")]+", text)
     return inner[-1] if inner else text.strip()[:300]
-
-
-def _group_limit(root: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """What the control groups (version 2) above this process leave of their memory, in bytes."""
-    lines = Path("/proc/self/cgroup").read_text().splitlines()
-    own = next((line[3:] for line in lines if line.startswith("0::")), None)
-    if own is None:
-        return None
-    left = []
-    group = root / own.strip("/")
-    while group.is_relative_to(root):
-        try:
-            limit = (group / "memory.max").read_text().strip()
-            if limit != "max":
-                used = int((group / "memory.current").read_text())
-                left.append(int(limit) - used + _reclaimable(group / "memory.stat"))
-        except (OSError, ValueError):
-            pass
-        group = group.parent
-    return max(min(left), 0) if left else None
-
-
-def _reclaimable(stat: Path) -> int:
-    # What the page cache holds counts as used, but is given up on demand.
-    fields = dict(line.split() for line in stat.read_text().splitlines())
-    return int(fields.get("inactive_file", 0))

@@ -15,14 +15,15 @@ from typing import Any
 from imagebuild import debian, dib, inventory, layers
 from imagebuild.errors import BuildError
 from imagebuild.events import Emit, StepFinished, StepStarted
+from imagebuild.host import ram
 from imagebuild.host.namespace import remove_tree
 from imagebuild.host.run import base_env, run
 from imagebuild.stages.overlay import close, workshop
 from imagebuild.stages.stack import Stack
 from imagebuild.store.objects import TREE
 
-#: So much memory must be free for a base to be composed in half of it, in KiB.
-MEMORY_KIB = 8 << 20
+#: So much memory must be free for a base to be composed in half of it, in bytes.
+MEMORY = 8 << 30
 
 
 def compose(
@@ -83,11 +84,10 @@ def compose(
 
 def _use_memory(place: Path) -> bool:
     """Compose in memory where there is plenty: dpkg writes each file several times."""
-    lines = Path("/proc/meminfo").read_text().splitlines()
-    values = {name: int(rest.split()[0]) for name, _, rest in (x.partition(":") for x in lines)}
-    if values.get("MemAvailable", 0) < MEMORY_KIB:
+    found = ram.measure()
+    if min(found.available, found.limit or found.available) < MEMORY:
         return False
-    run(["mount", "-t", "tmpfs", "-o", f"mode=700,size={MEMORY_KIB // 2}k", "tmpfs", place])
+    run(["mount", "-t", "tmpfs", "-o", f"mode=700,size={MEMORY // 2}", "tmpfs", place])
     return True
 
 

@@ -10,10 +10,11 @@ from imagebuild.config.load import Override, find_profile, load_profile
 from imagebuild.config.profile import Profile
 from imagebuild.doctor.check import Finding, Level, Need, Place, Subject
 from imagebuild.doctor.examine import CHECKS, examine
-from imagebuild.doctor.host import Host, Memory, Mount, Said, Trial, Usage
+from imagebuild.doctor.host import Host, Mount, Said, Trial, Usage
 from imagebuild.errors import PreflightError
 from imagebuild.host.kvm import Kvm
 from imagebuild.host.preflight import BOOT_TOOLS, BUILD_TOOLS
+from imagebuild.host.ram import Memory
 
 OS_RELEASE = {
     "debian": {"ID": "debian"},

@@ -6,8 +6,9 @@ import re
 
 from imagebuild.doctor.check import Level, Need
 from imagebuild.doctor.examine import CHECKS, examine, refusal, remedies
-from imagebuild.doctor.host import Memory, Mount, Usage
+from imagebuild.doctor.host import Mount, Usage
 from imagebuild.errors import ExitCode
+from imagebuild.host.ram import Memory
 from tests.unit.doctor_host import CACHE, GIB, Described, Facts, profile, subject
 
 LOCAL = [c for c in CHECKS if not c.network]

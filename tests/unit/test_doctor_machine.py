@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from imagebuild.doctor import host as host_
 from imagebuild.doctor.check import Level, Need
 from imagebuild.doctor.examine import remedies, remedy
-from imagebuild.doctor.host import Host, Memory
-from imagebuild.host import kvm
+from imagebuild.doctor.host import Host
+from imagebuild.host import kvm, ram
 from imagebuild.host.kvm import Kvm
+from imagebuild.host.ram import Memory
 from tests.unit.doctor_host import GIB, Described, Facts, found, profile, subject
 from tests.unit.doctor_host import the_one as one
 
@@ -53,9 +53,9 @@ def test_the_tightest_control_group_counts(tmp_path: Path, monkeypatch: pytest.M
         return lines["proc"] if str(self) == "/proc/self/cgroup" else real(self, *args)
 
     monkeypatch.setattr(Path, "read_text", read_text)
-    assert host_._group_limit(tmp_path) == 600
+    assert ram.group_limit(tmp_path) == 600
     lines["proc"] = "4:memory:/x\n"
-    assert host_._group_limit(tmp_path) is None
+    assert ram.group_limit(tmp_path) is None
 
 
 def test_real_memory_is_plausible() -> None:
