@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,22 +50,23 @@ class StageRun:
             raw = disks.disk(described.result)
             if ws.inputs.dev:
                 devmode.write_public(ws.inputs.dev, ws.inputs.profile, ws.plan.name, whole)
-            boms = start(self.write_boms, described.result(), whole)
+            lists = start(self.write_lists, whole)
             images = disks.formats(raw, whole)
-            boms.result()
+            lists.result()
         document = artifact.manifest(self.ws.plan, self.ws.inputs, described.result(), images)
+        # They name the images, with their digests.
+        sbom.write(
+            whole, document, components.read(whole / components.FILE_NAME), self.ws.inputs.epoch
+        )
         artifact.write_description(whole, document)
         self.keep(whole)
         return document
 
-    def write_boms(self, described: Mapping[str, Any], whole: Path) -> None:
+    def write_lists(self, whole: Path) -> None:
         """What describes the filesystem, beside the images."""
         for name in (inventory.FILE_NAME, components.FILE_NAME):
             shutil.copyfile(self.layers.content / name, whole / name)
-        document = artifact.manifest(self.ws.plan, self.ws.inputs, described, [])
-        sbom.write(
-            whole, document, components.read(whole / components.FILE_NAME), self.ws.inputs.epoch
-        )
+        sbom.prepare()
 
     def restore(self, whole: Path) -> dict[str, Any] | None:
         """Bring the images of an earlier build of the same back; its manifest, None without one."""

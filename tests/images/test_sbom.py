@@ -99,7 +99,7 @@ def test_sboms_name_the_images(built: Built, view: ArtifactView, tmp_path: Path)
     image = view.sbom(sbom.CYCLONEDX)["metadata"]["component"]
     assert {c["name"]: c["hashes"][0]["content"] for c in image["components"]} == sums
     assert view.wrong_sums() == {}
-    epoch = view.stage("disk")["inputs"]["epoch"]
+    epoch = view.stage("disk")["parts"][0]["inputs"]["epoch"]
     sbom.write(tmp_path, view.manifest, view.components, epoch)
     for name in (sbom.SPDX, sbom.CYCLONEDX):
         assert (tmp_path / name).read_bytes() == (built.artifact / name).read_bytes()
