@@ -64,8 +64,8 @@ class LayerRun:
     ) -> list[Any]:
         """Let DIB make the base or a layer of the agent; returns its hooks with their times."""
         stage = "base" if below is None else "agent"
-        answer = self.ws.call(
-            stage,
+        # Its own limit names the hook.
+        answer = self.ws.worker.call(
             "compose",
             name=stage,
             argv=list(plan.argv),

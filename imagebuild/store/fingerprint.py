@@ -66,7 +66,8 @@ class Stats:
     """What a look at all entries of a tree says.
 
     `digest` changes with every write to any file of the tree: none can leave its ctime
-    alone. `newest` is the newest ctime, in ns; `allocated` the bytes on disk, hard links once.
+    alone. `newest` is the newest ctime, in ns; `allocated` the bytes on disk, hard links once:
+    they may still change when the kernel writes what it holds back.
     """
 
     digest: str

@@ -103,7 +103,7 @@ def _read_tree(directory: Path) -> tuple[dict[str, Any], fingerprint.Stats]:
                 total += 0 if entry.get("same_as") else entry["size"]
         return inventory.Summary(digest.hexdigest(), count, total).to_json(), before
     summary = inventory.write(inventory.walk(tree), file)
-    if fingerprint.of_tree(tree) != before:
+    if fingerprint.of_tree(tree).digest != before.digest:
         raise BuildError("a tree was changed while it was stored", where=str(tree))
     return summary.to_json(), before
 
@@ -172,7 +172,7 @@ def _check_tree(path: Path, said: Mapping[str, Any], deep: bool) -> list[str]:
         digest.update(inventory.line(entry))
     if digest.hexdigest() != said["sha256"]:
         return list(_differences(path, found))
-    if fingerprint.of_tree(tree) != before:
+    if fingerprint.of_tree(tree).digest != before.digest:
         return [f"{TREE} was changed while it was read"]
     with contextlib.suppress(OSError):  # it is but slower without
         _write_seal(path, before)
