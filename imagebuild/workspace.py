@@ -30,7 +30,6 @@ from imagebuild.inputs import Inputs
 from imagebuild.plan import Plan, StagePlan
 from imagebuild.store.store import Held, Key, Kind, Object, Store, Stores
 
-
 #: How much later than a task's own limit it is ended from outside, in seconds.
 _GRACE = 5.0
 

@@ -50,6 +50,8 @@ class SmallDisk:
             while True:
                 status = os.statvfs(self.outside)
                 size = status.f_bavail * status.f_frsize - _REST
+                if size <= 0:
+                    return
                 # The build writes meanwhile.
                 with contextlib.suppress(OSError):
                     os.posix_fallocate(file.fileno(), 0, size)
