@@ -30,6 +30,9 @@ from imagebuild.inputs import Inputs
 from imagebuild.plan import Plan, StagePlan
 from imagebuild.store.store import Held, Key, Kind, Object, Store, Stores
 
+#: How much later than a task's own limit it is ended from outside, in seconds.
+_GRACE = 5.0
+
 
 @dataclass(frozen=True)
 class Paths:
@@ -91,8 +94,14 @@ class Workspace:
         return None if left is None else time.monotonic() + left
 
     def call(self, stage: str, task: str, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401
-        """Let the worker do a task within the stage's limit."""
-        return self.worker.call(task, deadline=self.until(stage), limit_of=stage, **arguments)
+        """Let the worker do a task within the stage's limit.
+
+        A task that knows the limit itself (`seconds`) ends by it first: it can say more.
+        """
+        deadline = self.until(stage)
+        if deadline is not None and arguments.get("seconds") is not None:
+            deadline += _GRACE
+        return self.worker.call(task, deadline=deadline, limit_of=stage, **arguments)
 
     @contextmanager
     def aside(self) -> Iterator[Workspace]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -45,10 +46,16 @@ class SmallDisk:
         return ["nsenter", f"--mount=/proc/{self.holder.pid}/ns/mnt", "--", *argv]
 
     def fill(self) -> None:
-        status = os.statvfs(self.outside)
-        size = status.f_bavail * status.f_frsize - _REST
         with (self.outside / "somebodys-file").open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, size)
+            while True:
+                status = os.statvfs(self.outside)
+                size = status.f_bavail * status.f_frsize - _REST
+                if size <= 0:
+                    return
+                # The build writes meanwhile.
+                with contextlib.suppress(OSError):
+                    os.posix_fallocate(file.fileno(), 0, size)
+                    return
 
     def free(self) -> None:
         (self.outside / "somebodys-file").unlink()
