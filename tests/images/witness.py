@@ -100,7 +100,7 @@ def scratch_of(cache: Path) -> list[Path]:
 def kept_of(store: Store) -> set[str]:
     """Names of all that is in a store beside its locks; what is on its way out has gone."""
     drafts = [p.name for p in store.drafts.iterdir()] if store.drafts.is_dir() else []
-    assert drafts == []
+    assert drafts == [], str(drafts)
     return {p.name for p in store.root.iterdir()} - {"locks", "drafts"}
 
 
