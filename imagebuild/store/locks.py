@@ -10,8 +10,12 @@ import contextlib
 import fcntl
 import os
 import secrets
+import time
 from dataclasses import dataclass
 from pathlib import Path
+
+#: How often, and after how many seconds, a lock that somebody seems to hold is tried again.
+_MOMENTS, _MOMENT = 3, 0.01
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,9 @@ def acquire(
     and is not to be made (no `access`). Raises OSError.
     """
     how = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
+    # A program that another thread is starting has our descriptors for a moment, until it
+    # runs: a lock that was let go of may look held.
+    patience = _MOMENTS
     while True:
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -56,7 +63,11 @@ def acquire(
             fcntl.flock(descriptor, how)
         except BlockingIOError:
             os.close(descriptor)
-            return None
+            if not patience:
+                return None
+            patience -= 1
+            time.sleep(_MOMENT)
+            continue
         except BaseException:
             os.close(descriptor)
             raise
