@@ -61,10 +61,7 @@ def measure(directory: Path, say: Say) -> dict[str, Any]:
             results["container_changed"] = _changed_container(directory, builder, archive)
         say("boots")
         results["accelerator"] = os.environ.get("IMAGEBUILD_ACCEL") or "tcg"
-        results["boot"] = {
-            name: _boot(image, directory / "boots")
-            for name, image in (("plain", recipe_s.image), ("ours", cold.image))
-        }
+        results["boot"] = _boots({"plain": recipe_s.image, "ours": cold.image}, directory / "boots")
     return results
 
 
@@ -101,6 +98,11 @@ def _changed_container(
     return changed.to_json() | {"first": first.to_json()}
 
 
-def _boot(image: Path, directory: Path) -> float:
-    """Seconds from qemu's start until cloud-init is done."""
-    return boot(image, directory, firmware="bios", timeout=1500).seconds["cloud_init_done"]
+def _boots(images: dict[str, Path], directory: Path) -> dict[str, float]:
+    """Seconds from qemu's start until cloud-init is done: the better of two boots, in turn."""
+    seconds: dict[str, list[float]] = {name: [] for name in images}
+    for _ in range(2):
+        for name, image in images.items():
+            result = boot(image, directory, firmware="bios", timeout=1500)
+            seconds[name].append(result.seconds["cloud_init_done"])
+    return {name: min(found) for name, found in seconds.items()}
