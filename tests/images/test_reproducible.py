@@ -47,8 +47,11 @@ def test_images_are_the_same(jammy: Built, again: Built) -> None:
 
 
 def test_no_file_is_younger_than_the_archive(jammy: Built) -> None:
-    epoch = jammy.manifest["stages"][2]["inputs"]["epoch"]
-    assert max(e.mtime for e in inventory.read(jammy.artifact / inventory.FILE_NAME)) == epoch
+    disk = next(s for s in jammy.manifest["stages"] if s["name"] == "disk")
+    epoch = disk["parts"][0]["inputs"]["epoch"]
+    entries = inventory.read(jammy.artifact / inventory.FILE_NAME)
+    # What is in preloaded containers keeps its times.
+    assert max(e.mtime for e in entries if "/overlay2/" not in e.path) == epoch
 
 
 def test_pin_is_in_the_manifest_and_in_the_guest(jammy: Built, session: Session) -> None:
