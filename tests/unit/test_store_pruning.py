@@ -159,7 +159,10 @@ def test_verify_reads_everything(tmp_path: Path) -> None:
         results = {r.path: r for r in verify(store, call)}
     assert [bool(results[p].damage) for p in paths] == [False, True, True, False]
     assert results[paths[3]].skipped
-    assert any("tree/etc/passwd: its content" in line for line in results[paths[1]].damage)
+    # The second, too, may be another one by now.
+    assert any(
+        "tree/etc/passwd: its " in line and "content" in line for line in results[paths[1]].damage
+    )
     assert all(p.exists() for p in paths)
     with store.hold(key(1)) as user:
         user.share()
