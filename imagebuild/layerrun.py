@@ -17,6 +17,7 @@ from imagebuild.host.preflight import MACHINES
 from imagebuild.host.run import network_env
 from imagebuild.plan import ENVIRONMENT, StagePlan, content_of
 from imagebuild.preload import PreloadImage
+from imagebuild.registry.layout import Layout
 from imagebuild.stages import base, devmode
 from imagebuild.store.store import Kind
 from imagebuild.workspace import Workspace
@@ -221,7 +222,7 @@ class LayerRun:
         self, image: PreloadImage, below: Sequence[StagePlan], draft: Path
     ) -> dict[str, Any]:
         """Fetch a container, and let the image's own docker load it."""
-        layout = preload.layout(self.ws.paths.containers)
+        layout = Layout(self.ws.paths.containers)
         with self.ws.step("containers", "pull", image.target):
             pulled = preload.fetch(image, self.ws.inputs, layout)
         with self.ws.step("containers", "load", image.target):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from imagebuild import containerparts
@@ -97,11 +96,6 @@ def _remembered(entry: Preload, arch: str, layout: Layout) -> PreloadImage:
 
 def _image(entry: Preload, resolved: Resolved | None) -> PreloadImage:
     return PreloadImage(entry.source, str(Reference.parse(entry.target)), resolved)
-
-
-def layout(directory: Path) -> Layout:
-    """Where fetched images are kept."""
-    return Layout(directory)
 
 
 def fetch(image: PreloadImage, inputs: Inputs, kept: Layout) -> PulledImage:

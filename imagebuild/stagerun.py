@@ -53,11 +53,10 @@ class StageRun:
             lists = start(self.write_lists, whole)
             images = disks.formats(raw, whole)
             lists.result()
-        document = artifact.manifest(self.ws.plan, self.ws.inputs, described.result(), images)
+        document = artifact.manifest(ws.plan, ws.inputs, described.result(), images)
         # They name the images, with their digests.
-        sbom.write(
-            whole, document, components.read(whole / components.FILE_NAME), self.ws.inputs.epoch
-        )
+        made_of = components.read(whole / components.FILE_NAME)
+        sbom.write(whole, document, made_of, ws.inputs.epoch)
         artifact.write_description(whole, document)
         self.keep(whole)
         return document
