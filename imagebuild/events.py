@@ -69,6 +69,34 @@ class Note(Event):
     warning: bool = False
 
 
+@dataclass(frozen=True)
+class MachineStarted(Event):
+    """Verification starts a machine; `text` says what it is for."""
+
+    machine: str
+    text: str
+
+
+@dataclass(frozen=True)
+class MilestoneReached(Event):
+    """A machine reached something, `seconds` after its start."""
+
+    machine: str
+    milestone: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Checked(Event):
+    """A check of an image has its outcome (see imagebuild.verify.results)."""
+
+    check: str
+    level: str
+    outcome: str
+    what: str
+    seconds: float | None = None
+
+
 Emit = Callable[[Event], None]
 
 _CLASSES: dict[str, type[Event]] = {
