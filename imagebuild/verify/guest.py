@@ -93,7 +93,7 @@ class Guest:
                 self._open.close()
                 self._socket = None
                 why = str(exc)
-            found = self._by_ssh(command, limit)
+            found = self.run_by_ssh(command, limit)
         if found is None:
             raise GuestSilentError(
                 "the guest does not answer", where=str(self.machine.logs), detail=why
@@ -131,7 +131,7 @@ class Guest:
 
     def ssh_argv(self) -> list[str] | None:
         """The command that logs in over ssh; None where there is no way."""
-        if not (self.key and self.user and which("ssh")):
+        if not self.can_ssh:
             return None
         try:
             port = self.machine.qmp.ports().get(22)
@@ -191,7 +191,13 @@ class Guest:
         self._socket = opened
         return opened
 
-    def _by_ssh(self, command: str, limit: float) -> CommandResult | None:
+    @property
+    def can_ssh(self) -> bool:
+        """Whether there is a key, a user and a client for ssh."""
+        return bool(self.key and self.user and which("ssh"))
+
+    def run_by_ssh(self, command: str, limit: float) -> CommandResult | None:
+        """Run text for `sh` as root over ssh and sudo; None when nobody could log in."""
         argv = self.ssh_argv()
         if argv is None or self.machine.has_ended:
             return None

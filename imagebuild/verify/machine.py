@@ -92,10 +92,12 @@ class Machine:
 
 
 @contextlib.contextmanager
-def running(spec: MachineSpec, logs: Path, place: Place) -> Iterator[Machine]:
+def running(
+    spec: MachineSpec, logs: Path, place: Place, *, keep: bool = False
+) -> Iterator[Machine]:
     """The machine, ended however the block is left, and with the tool when that is killed.
 
-    With `place.keep` it lives on when the block ends well, and holds the place's lock. Raises
+    With `keep` it lives on when the block ends well, and holds the place's lock. Raises
     PreflightError when the host cannot start it, VerifyError when the image is no disk.
     """
     logs.mkdir(parents=True, exist_ok=True)
@@ -108,18 +110,16 @@ def running(spec: MachineSpec, logs: Path, place: Place) -> Iterator[Machine]:
             stdout=output,
             stderr=output,
             new_session=True,
-            pass_fds=(place.lock,) if place.keep else (),
-            die_with_parent=not place.keep,
+            pass_fds=(place.lock,) if keep else (),
+            die_with_parent=not keep,
         )
     machine = Machine(spec, process, logs, place.path)
-    keep = False
     try:
         _wait_for_start(machine)
         yield machine
-        keep = place.keep
+        place.keep = keep
     finally:
-        if not keep:
-            place.keep = False
+        if not place.keep:
             _end(process)
 
 

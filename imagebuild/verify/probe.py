@@ -26,6 +26,9 @@ UNITS = (
     "cloud-final.service", "ssh.service", "ssh.socket", "docker.service", "guest-agent.service",
 )  # fmt: skip
 
+#: What `systemctl is-system-running` says when no job waits any more.
+SETTLED = ("running", "degraded")
+
 # Times are systemd's own (CLOCK_MONOTONIC, microseconds), so they are exact however seldom
 # the probe looks.
 _PROBE = """\
@@ -105,7 +108,8 @@ class Reports:
     """What a probe has reported so far; `read` takes what is new.
 
     `started`: unit -> seconds since qemu's start at which it was first active (the agent: its
-    process started). `latest`: the last report of each name. `heard`: when the last one came.
+    process started), and `systemd`, and `settled`. `latest`: the last report of
+    each name. `heard`: when the last one came.
     """
 
     path: Path
@@ -178,6 +182,8 @@ class Reports:
                 self._unit(_properties(block))
         elif name == "manager":
             self._start("systemd", _properties(text).get("UserspaceTimestampMonotonic"))
+        elif name == "system" and text.strip() in SETTLED:
+            self._starts.setdefault("settled", at)
 
     def _unit(self, properties: dict[str, str]) -> None:
         unit = properties.get("Id", "")

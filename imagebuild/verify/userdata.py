@@ -63,3 +63,31 @@ def conf(sections: Conf) -> str:
         for section, options in sections.items()
     ]
     return "".join(blocks)
+
+
+@dataclass(frozen=True)
+class Injected:
+    """A file that a #cloud-config writes: its owner, its mode (octal), its content."""
+
+    path: str
+    owner: str
+    mode: str
+    content: bytes
+
+
+def injected(user_data: bytes | None) -> list[Injected]:
+    """What the write_files of a #cloud-config say; other user data have none."""
+    if not user_data or not user_data.startswith(b"#cloud-config"):
+        return []
+    document = yaml.safe_load(user_data)
+    entries = document.get("write_files") if isinstance(document, dict) else None
+    found = []
+    for entry in entries or []:
+        content = str(entry.get("content") or "").encode()
+        if str(entry.get("encoding", "")).startswith("b"):
+            content = base64.b64decode(content)
+        mode = entry.get("permissions", "0644")
+        digits = f"{mode:o}" if isinstance(mode, int) else str(mode).lstrip("0")
+        owner = str(entry.get("owner", "root:root"))
+        found.append(Injected(str(entry["path"]), owner, digits or "0", content))
+    return found
