@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from imagebuild.errors import Cause, ImagebuildError, PreflightError, TemporaryError
-from imagebuild.explain import Scope, explain
+from imagebuild.errors import ImagebuildError, PreflightError, TemporaryError
+from imagebuild.explain import Scope
+from imagebuild.verify.causes import cause_of
 from imagebuild.verify.results import Check, Level, Outcome
 
 #: Lines of evidence that a check carries at most.
@@ -15,15 +16,6 @@ MOST_LINES = 40
 
 #: What a question answers with: lines that show it.
 Answer = Callable[[], Iterable[str]]
-
-
-def known_cause(text: str, *scopes: Scope) -> Cause | None:
-    """The likeliest cause that the pattern book has for a log, of these kinds of logs."""
-    found = [e for scope in scopes for e in explain(text, scope)]
-    if not found:
-        return None
-    best = max(found, key=lambda e: (e.rank, e.number))
-    return Cause(best.id, best.title, best.cause, best.advice, best.line)
 
 
 @dataclass
@@ -85,7 +77,7 @@ class Asking:
         if outcome is Outcome.FAILED:
             lines += self.logs()
         if cause is None:
-            cause = known_cause("\n".join(lines), *self.scopes)
+            cause = cause_of("\n".join(lines), *self.scopes)
         shown = tuple(lines[-MOST_LINES:])
         if cause and cause.line not in shown:
             shown = (cause.line, *shown)
