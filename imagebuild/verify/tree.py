@@ -10,7 +10,7 @@ import os
 import posixpath
 import stat
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +19,7 @@ from pathlib import Path
 from imagebuild.errors import VerifyError
 from imagebuild.host.run import need, run
 from imagebuild.stages import gpt
+from imagebuild.stages.gpt import Partition
 from imagebuild.verify.ext4 import ROOT_INODE, Ext4, Extent, Inode
 
 #: Most that `read` takes into memory.
@@ -99,18 +100,22 @@ class Place:
 
 
 class Tree:
-    """The root filesystem of a raw disk image: the last partition of its GPT.
+    """The root filesystem of a raw disk image: `root` of `partitions`, or, when these are not
+    given, the last partition of its GPT.
 
     The whole tree is listed when the first question is asked: 40,000 files take about a
     second. Raises VerifyError when there is no GPT, or no ext4 that can be read.
     """
 
-    def __init__(self, raw: Path) -> None:
+    def __init__(
+        self, raw: Path, partitions: Sequence[Partition] = (), root: Partition | None = None
+    ) -> None:
         self.raw = raw
-        self.partitions = gpt.read(raw)
+        self.partitions = list(partitions) or gpt.read(raw)
         if not self.partitions:
             raise VerifyError("the disk has no partition", where=str(raw))
-        self.offset = self.partitions[-1].offset
+        self.root = root or self.partitions[-1]
+        self.offset = self.root.offset
         self.fs = Ext4(raw, self.offset)
 
     def close(self) -> None:
@@ -304,7 +309,7 @@ class Tree:
             (p for p in self.partitions if p.offset <= at < p.offset + p.size),
             None,
         )
-        if part is None or part is not self.partitions[-1]:
+        if part is None or part is not self.root:
             where = "outside of all partitions" if part is None else f"partition {part.name}"
             return Place(None, at, where)
         block, rest = divmod(at - self.offset, self.fs.block_size)
