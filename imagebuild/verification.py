@@ -6,9 +6,10 @@ unless that is asked for.
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
+import functools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -18,20 +19,22 @@ from imagebuild import __version__
 from imagebuild.digest import of_file
 from imagebuild.errors import ConfigError, ImagebuildError, PreflightError
 from imagebuild.events import Checked, Emit, MachineStarted, MilestoneReached, Note
-from imagebuild.host import scratch
 from imagebuild.host.run import network_env
 from imagebuild.manifest import ArtifactView, open_artifact
-from imagebuild.verify import accel, bootlevel, place
+from imagebuild.verify import accel, bootlevel
 from imagebuild.verify.accel import Accelerator
 from imagebuild.verify.bootlevel import CONFIG_DRIVE, METADATA, Boot, Booted
 from imagebuild.verify.control import environment
 from imagebuild.verify.firmware import Firmware
 from imagebuild.verify.instance import Database, TroveBoot
+from imagebuild.verify.place import place
 from imagebuild.verify.report import Report, Subject
 from imagebuild.verify.results import Check, Level, Milestone, Outcome, Run
 from imagebuild.verify.static import Options as StaticOptions
 from imagebuild.verify.static import check_static
 from imagebuild.verify.trovelevels import check_trove
+from imagebuild.verify.userdata import TroveUserData
+from imagebuild.verify.watch import MILESTONES
 
 #: So many directories with the logs of machines are kept.
 KEPT_LOGS = 10
@@ -108,7 +111,7 @@ def verify(
     cache: Path,
     emit: Emit,
     *,
-    also: Callable[[Booted], None] = lambda _b: None,
+    also: Callable[[Booted], None] | None = None,
 ) -> Report:
     """Ask everything up to the level that is wanted.
 
@@ -126,7 +129,7 @@ class _Verification:
         wanted: Wanted,
         cache: Path,
         emit: Emit,
-        also: Callable[[Booted], None],
+        also: Callable[[Booted], None] | None,
     ) -> None:
         self.target = target
         self.wanted = wanted
@@ -136,15 +139,13 @@ class _Verification:
         self.checks: list[Check] = []
         self.runs: list[Run] = []
         self.versions: dict[str, str] = {"imagebuild": __version__}
-        self.scratch = cache / "verify/scratch"
+        self.scratch = cache / "scratch"
         self.logs = _logs(cache, target.name)
         self.format = _format(target.image)
         self._accelerator: Accelerator | None = None
 
     def run(self) -> Report:
         started, clock = datetime.now(timezone.utc), time.monotonic()
-        with contextlib.suppress(OSError):
-            scratch.sweep(self.scratch)
         levels: dict[Level, Callable[[], None]] = {
             Level.STATIC: self._static,
             Level.BOOT: self._boots,
@@ -176,24 +177,13 @@ class _Verification:
         )
 
     def _static(self) -> None:
-        with self._scratch("static") as here:
+        with place(self.scratch) as here:
             found = check_static(
-                self.target.image, here, artifact=self.target.artifact,
+                self.target.image, here.path, artifact=self.target.artifact,
                 options=self.wanted.static,
             )  # fmt: skip
         for check in found:
             self._take(check)
-
-    @contextlib.contextmanager
-    def _scratch(self, name: str) -> Iterator[Path]:
-        import shutil
-
-        with scratch.directory(self.scratch, name) as here:
-            try:
-                yield here
-            finally:
-                shutil.rmtree(here, ignore_errors=True)
-                here.with_name(f"{here.name}.lock").unlink(missing_ok=True)
 
     @property
     def accelerator(self) -> Accelerator:
@@ -219,7 +209,8 @@ class _Verification:
         return Boot(
             image=self.target.image, how=how, firmware=firmware, logs=self.logs / name,
             scratch=self.scratch, accelerator=self.accelerator, fmt=self.format, arch=self._arch,
-            limits=self.wanted.limits or None,
+            limits={n: s for n, s in self.wanted.limits.items() if n in MILESTONES},
+            user=str(self.target.content.get("guest_username") or "ubuntu"),
         )  # fmt: skip
 
     def _machine(self, level: Level, name: str, text: str, ask: Callable[[], Run]) -> None:
@@ -240,21 +231,25 @@ class _Verification:
 
     def _boots(self) -> None:
         firmwares = self._firmwares
-        ways = ((CONFIG_DRIVE, firmwares[0]), (METADATA, firmwares[-1]))
-        last = self.wanted.level is Level.BOOT
-        for how, firmware in ways:
-
-            def ask(how: str = how, firmware: Firmware = firmware) -> Run:
-                run, checks = bootlevel.check_boot(
-                    self._template(how, how, firmware), content=self.target.content,
-                    also=self.also if last and how == METADATA else None,
-                    on_milestone=self._reached(how),
-                )  # fmt: skip
-                for check in checks:
-                    self._take(check)
-                return run
-
+        for how, firmware in ((CONFIG_DRIVE, firmwares[0]), (METADATA, firmwares[-1])):
+            ask = functools.partial(self._boot, how, firmware)
             self._machine(Level.BOOT, how, f"{how}, {firmware.value}", ask)
+
+    def _boot(self, how: str, firmware: Firmware) -> Run:
+        is_last = self.wanted.level is Level.BOOT and how == METADATA
+        boot = self._template(how, how, firmware)
+        run, checks = bootlevel.check_boot(
+            dataclasses.replace(
+                boot, keep=self.wanted.keep and is_last,
+                user_data=TroveUserData(user=boot.user).render(),
+            ),
+            content=self.target.content,
+            also=self.also if is_last else None,
+            on_milestone=self._reached(how),
+        )  # fmt: skip
+        for check in checks:
+            self._take(check)
+        return run
 
     def _trove(self) -> None:
         with ExitStack() as stack:
@@ -279,10 +274,9 @@ class _Verification:
                 self.emit(Note(note, warning=True))
             self.versions["control plane"] = f"trove {control.control.version}"
             for wanted in self._instances(control):
-                self._machine(
-                    wanted.level, wanted.name, f"an instance of Trove: {_describe(wanted)}",
-                    lambda wanted=wanted: self._instance(wanted),
-                )  # fmt: skip
+                text = f"an instance of Trove: {_describe(wanted)}"
+                ask = functools.partial(self._instance, wanted)
+                self._machine(wanted.level, wanted.name, text, ask)
 
     def _instance(self, wanted: TroveBoot) -> Run:
         run, checks = check_trove(

@@ -20,9 +20,9 @@ from imagebuild.cli.options import (
 from imagebuild.cli.terminal import terminal
 
 if TYPE_CHECKING:
-    from imagebuild.verification import Target, Wanted
+    from imagebuild.verification import Target
+    from imagebuild.verify.bootlevel import Booted
     from imagebuild.verify.instance import Database
-    from imagebuild.verify.report import Report
 
 _LEVELS = ("static", "boot", "agent", "database")
 _ISOLATION = {"isolation": True, "bridge": False}
@@ -140,7 +140,7 @@ def verify(
     and junit.xml go beside the artifact. Ends with 5 when the image is bad, and with 4 when
     this host cannot tell.
     """
-    from imagebuild.cli import verifyview
+    from imagebuild.cli import guestshell, verifyview
     from imagebuild.errors import UsageError
     from imagebuild.verification import Wanted, find_target
     from imagebuild.verification import verify as run_verify
@@ -169,10 +169,13 @@ def verify(
     )  # fmt: skip
     directory = _report_directory(target, report)
     view = verifyview.View(terminal)
+
+    def open_shell(booted: Booted) -> None:
+        with view.paused():
+            guestshell.attach(booted.machine.shell)
+
     with view.live():
-        result = run_verify(
-            target, wanted, cache_dir, view, also=verifyview.open_shell if shell else None
-        )
+        result = run_verify(target, wanted, cache_dir, view, also=open_shell if shell else None)
     if directory:
         write(result, directory)
     if as_json:

@@ -61,7 +61,8 @@ class View:
             self._passed += 1
             return
         self._flush()
-        took = f"  {duration(event.seconds)}" if (event.seconds or 0) >= 1 else ""
+        seconds = event.seconds or 0.0
+        took = f"  {duration(seconds)}" if seconds >= 1 else ""
         self._terminal.info(
             f"{_MARKS[event.outcome]} {event.check:34} {one_line(event.what)}{took}",
             _STYLES[event.outcome],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -10,9 +11,13 @@ from imagebuild.errors import ImagebuildError, PreflightError, TemporaryError
 from imagebuild.explain import Scope
 from imagebuild.verify.causes import cause_of
 from imagebuild.verify.results import Check, Level, Outcome
+from imagebuild.verify.trouble import BootTroubleError
 
 #: Lines of evidence that a check carries at most.
 MOST_LINES = 40
+
+#: Which log a line is of, as `logs` says it: "agent: ...".
+_SOURCE = re.compile(r"^[a-z-]+: ", re.MULTILINE)
 
 #: What a question answers with: lines that show it.
 Answer = Callable[[], Iterable[str]]
@@ -47,7 +52,9 @@ class Asking:
             self.add(self._failed(name, exc, Outcome.UNKNOWN, started, hint))
             return False
         except (ImagebuildError, TimeoutError) as exc:
-            self.add(self._failed(name, exc, Outcome.FAILED, started, hint))
+            is_host = isinstance(exc, BootTroubleError) and exc.blames_host
+            outcome = Outcome.UNKNOWN if is_host else Outcome.FAILED
+            self.add(self._failed(name, exc, outcome, started, hint))
             return False
         took = round(time.monotonic() - started, 1)
         self.add(Check(self._name(name), self.level, Outcome.PASSED, what, lines, seconds=took))
@@ -77,9 +84,9 @@ class Asking:
         if outcome is Outcome.FAILED:
             lines += self.logs()
         if cause is None:
-            cause = cause_of("\n".join(lines), *self.scopes)
+            cause = cause_of(_SOURCE.sub("", "\n".join(lines)), *self.scopes)
         shown = tuple(lines[-MOST_LINES:])
-        if cause and cause.line not in shown:
+        if cause and not any(cause.line in line for line in shown):
             shown = (cause.line, *shown)
         took = round(time.monotonic() - started, 1)
         return Check(self._name(name), self.level, outcome, what, shown, hint, cause, took)

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import secrets
-import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from imagebuild.errors import ImagebuildError
-from imagebuild.host import scratch
 from imagebuild.verify.bootlevel import Boot, Booted, booted
 from imagebuild.verify.control import values
 from imagebuild.verify.control.environment import Environment
@@ -23,6 +21,7 @@ from imagebuild.verify.control.plane import ControlPlane
 from imagebuild.verify.control.values import Account, Guest
 from imagebuild.verify.dialect import DIALECTS, Dialect
 from imagebuild.verify.nic import HostForward, Nic, Role
+from imagebuild.verify.place import place
 from imagebuild.verify.results import Level, Milestone
 from imagebuild.verify.sql import SqlClient
 
@@ -150,8 +149,8 @@ def living(
         insecure_registries=_insecure(database),
     )
     with (
-        scratch.directory(boot.scratch, "trove") as here,
-        ControlPlane.start(wanted.environment, here / "control", guest) as plane,
+        place(boot.scratch) as here,
+        ControlPlane.start(wanted.environment, here.path / "control", guest) as plane,
     ):
         with_database = wanted.level is Level.DATABASE
         instance = plane.create_instance(
@@ -160,8 +159,7 @@ def living(
             volume_gb=VOLUME_GB,
             prepare=with_database,
         )
-        port = _free_port()
-        volume = here / "data.raw"
+        volume = here.path / "data.raw"
         with volume.open("wb") as file:
             file.truncate(instance.volume_gb << 30)
         forwards = dict(plane.forwards)
@@ -170,26 +168,21 @@ def living(
         machine = dataclasses.replace(
             boot,
             user_data=instance.user_data,
+            meta=instance.meta,
             nics=tuple(Nic(n.mac, Role(n.role)) for n in instance.nics),
             volumes=(volume,),
             forwards=forwards,
             # The database listens on the user's port when networks are isolated.
-            host_forwards=(HostForward(port, database.dialect.port, 0),),
+            host_forwards=(HostForward(0, database.dialect.port, 0),),
         )
         plane.server_is(instance, "ACTIVE")
         with booted(machine, on_milestone=on_milestone) as running:
-            sql = SqlClient(
-                wanted.environment.bin / "python", database.datastore, port, wanted.limit("call")
-            )
+            port = running.machine.qmp.ports()[database.dialect.port]
+            python = wanted.environment.bin / "python"
+            sql = SqlClient(python, database.datastore, port, wanted.limit("call"))
             yield Live(wanted, plane, instance, running, sql, account)
 
 
 def _insecure(database: Database) -> tuple[str, ...]:
     registry = database.registry
     return (registry.address,) if registry and registry.insecure else ()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -148,7 +148,8 @@ def junit(report: Report) -> bytes:
         for check in checks:
             _add_case(suite, check, report.subject.name or report.subject.image.name)
     ET.indent(root)
-    return ET.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n"
+    text: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
+    return text + b"\n"
 
 
 _ELEMENTS = {

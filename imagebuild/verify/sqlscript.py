@@ -20,12 +20,12 @@ def _connect(wanted: dict[str, Any]) -> Any:  # noqa: ANN401 - of two drivers
         "connect_timeout": wanted["timeout"],
     }
     if wanted["datastore"] == "postgresql":
-        import psycopg2
+        import psycopg2  # type: ignore[import-untyped]
 
         connection = psycopg2.connect(dbname=wanted["database"] or "postgres", **common)
         connection.autocommit = True
         return connection
-    import pymysql
+    import pymysql  # type: ignore[import-untyped]
 
     return pymysql.connect(
         database=wanted["database"] or None,
@@ -47,7 +47,7 @@ def main() -> None:
             cursor.execute(statement)
             rows = cursor.fetchall() if cursor.description else []
         connection.close()
-        answer = {"rows": [[str(value) for value in row] for row in rows]}
+        answer: dict[str, Any] = {"rows": [[str(value) for value in row] for row in rows]}
     except Exception as exc:  # noqa: BLE001 - the drivers' errors have no common base
         answer = {"error": f"{type(exc).__name__}: {exc}".strip()}
     json.dump(answer, sys.stdout)

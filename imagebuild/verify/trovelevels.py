@@ -17,7 +17,7 @@ def check_trove(
     *,
     on_milestone: Callable[[Milestone], None] = lambda _m: None,
     on_check: Callable[[Check], None] = lambda _c: None,
-    also: Callable[[Booted], None] = lambda _b: None,
+    also: Callable[[Booted], None] | None = None,
 ) -> tuple[Run, list[Check]]:
     """The agent level, and the database level when it is wanted.
 
@@ -50,8 +50,9 @@ def check_trove(
             answers = agentlevel.check_agent(live, agent, note)
             if answers and wanted.level is Level.DATABASE:
                 databaselevel.check_database(live, database, note)
-            also(live.booted)
-    levels = [(agent, agentlevel.NAMES)]
+            if also:
+                also(live.booted)
+    levels: list[tuple[Asking, tuple[str, ...]]] = [(agent, agentlevel.NAMES)]
     if wanted.level is Level.DATABASE:
         levels.append((database, databaselevel.NAMES))
     for asking, names in levels:

@@ -24,7 +24,7 @@ def test_a_question_passes_with_its_evidence() -> None:
 
 
 def test_a_failure_is_explained_from_the_logs() -> None:
-    line = "useradd: UID 1001 is not unique"
+    line = "Failed to add user database, error: useradd: UID 1001 is not unique"
     asking = Asking(Level.AGENT, "agent/x", logs=lambda: [f"agent: {line}"])
 
     def late() -> Iterable[str]:

@@ -36,8 +36,13 @@ def test_bad_spec_is_said(text: str, why: str) -> None:
 
 
 def test_preloaded_containers_are_what_is_proven() -> None:
-    targets = ["10.0.0.9:5000/trove/mariadb:10.11", "10.0.0.9:5000/trove/db-backup-mariadb:10.11",
-               "postgres:15", "10.0.0.9:5000/tools/debug:1", "mysql@sha256:" + "0" * 64]  # fmt: skip
+    targets = [
+        "10.0.0.9:5000/trove/mariadb:10.11",
+        "10.0.0.9:5000/trove/db-backup-mariadb:10.11",
+        "postgres:15",
+        "10.0.0.9:5000/tools/debug:1",
+        "mysql@sha256:" + "0" * 64,
+    ]
     content = {"containers": [{"target": t} for t in targets]}
     mariadb = "10.0.0.9:5000/trove/mariadb"
     assert choice.of_content(content) == [
