@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network as Neutron has it: its instances' addresses begin with `address`."""
+
+    cidr: str
+    gateway: str
+    address: str
 
 
 @dataclass(frozen=True)
@@ -17,6 +25,8 @@ class Guest:
     `ADDRESS:PORT` as the guest sees them; what listens behind them is
     `ControlPlane.forwards`. `insecure_registries` are `HOST:PORT` that docker may speak to
     without TLS. `settings` are further ones for trove-guestagent.conf, by section and key.
+    `user_nic`: whether the instance has a network card in the user's network, too (isolation
+    is nothing without). The networks may not overlap. `memory_mib` is the flavor's.
     """
 
     datastore: str
@@ -28,6 +38,10 @@ class Guest:
     swift: str = "169.254.0.5:8080"
     insecure_registries: tuple[str, ...] = ()
     settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    user_nic: bool = True
+    user_network: Network = Network("10.42.0.0/24", "10.42.0.1", "10.42.0.10")
+    management: Network = Network("169.254.0.0/16", "169.254.0.2", "169.254.0.15")
+    memory_mib: int = 2048
 
 
 @dataclass(frozen=True)
@@ -72,13 +86,12 @@ class Instance:
 @dataclass(frozen=True)
 class State:
     """What Trove says of an instance: `status` (BUILD … ACTIVE, ERROR), `operating_status`
-    (HEALTHY …), the text of its fault, and when its agent was last heard of (UTC).
+    (HEALTHY …), the text of its fault.
     """
 
     status: str
     operating_status: str
     fault: str = ""
-    updated: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -88,5 +101,4 @@ class Backup:
     id: str
     status: str
     location: str
-    checksum: str = ""
     size: float | None = None
