@@ -56,10 +56,11 @@ class View:
             (self._terminal.warning if event.warning else self._terminal.info)(event.text)
 
     def _check(self, event: Checked) -> None:
-        # The static level passes some sixty questions in a few seconds: one line for them.
-        if event.outcome == "passed" and event.level == "static" and self._terminal.verbosity < 1:
-            self._passed += 1
-            return
+        # The static level puts some seventy questions in a few seconds: one line for them.
+        if event.level == "static" and self._terminal.verbosity < 1:
+            self._passed += event.outcome == "passed"
+            if event.outcome in ("passed", "skipped"):
+                return
         self._flush()
         seconds = event.seconds or 0.0
         took = f"  {duration(seconds)}" if seconds >= 1 else ""

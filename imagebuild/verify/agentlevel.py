@@ -55,12 +55,12 @@ def check_agent(live: Live, asking: Asking, on_milestone: Callable[[Milestone], 
         yield f"answered {mark.seconds:.0f} s after the start"
 
     def beat() -> Iterable[str]:
-        first = live.plane.heartbeat(live.id)
+        first = live.plane.heartbeat(live.instance)
         until(
-            lambda: live.plane.heartbeat(live.id) not in (None, first), live.limit("agent"),
+            lambda: live.plane.heartbeat(live.instance) not in (None, first), live.limit("agent"),
             "no heartbeat of the agent reaches trove-conductor",
         )  # fmt: skip
-        yield f"last heard of at {live.plane.heartbeat(live.id)}"
+        yield f"last heard of at {live.plane.heartbeat(live.instance)}"
 
     hint = "look at the agent's log in the guest: /var/log/trove/trove-guestagent.log"
     if not asking.ask("rpc-ping", "the agent answers Trove's rpc_ping, encrypted", ping, hint=hint):

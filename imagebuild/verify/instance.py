@@ -14,13 +14,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from imagebuild.errors import ImagebuildError
+from imagebuild.verify import nic
 from imagebuild.verify.bootlevel import Boot, Booted, booted
 from imagebuild.verify.control import values
 from imagebuild.verify.control.environment import Environment
 from imagebuild.verify.control.plane import ControlPlane
 from imagebuild.verify.control.values import Account, Guest
 from imagebuild.verify.dialect import DIALECTS, Dialect
-from imagebuild.verify.nic import HostForward, Nic, Role
+from imagebuild.verify.nic import MANAGEMENT, USER, HostForward, Nic, Role
 from imagebuild.verify.place import place
 from imagebuild.verify.results import Level, Milestone
 from imagebuild.verify.sql import SqlClient
@@ -28,6 +29,8 @@ from imagebuild.verify.sql import SqlClient
 #: Seconds, times the accelerator's patience, that the steps may take. A database is started
 #: from cold, its files are made, and docker asks for its health every 10 s.
 SECONDS = {"agent": 120.0, "active": 300.0, "healthy": 120.0, "call": 60.0, "backup": 180.0}
+#: Where the guest finds RabbitMQ and Swift, in its management network.
+BROKER, SWIFT = "168.0.0.4:5672", "168.0.0.5:8080"
 #: The data volume's size, in GiB.
 VOLUME_GB = 1
 
@@ -147,6 +150,12 @@ def living(
         backup_image=database.backup_image,
         network_isolation=wanted.network_isolation,
         insecure_registries=_insecure(database),
+        broker=BROKER,
+        swift=SWIFT,
+        user_network=_network(USER),
+        # The machine's own network is larger: it has the metadata service in it. Trove minds
+        # networks that overlap.
+        management=dataclasses.replace(_network(MANAGEMENT), cidr="168.0.0.0/24"),
     )
     with (
         place(boot.scratch) as here,
@@ -181,6 +190,10 @@ def living(
             python = wanted.environment.bin / "python"
             sql = SqlClient(python, database.datastore, port, wanted.limit("call"))
             yield Live(wanted, plane, instance, running, sql, account)
+
+
+def _network(network: nic.Network) -> values.Network:
+    return values.Network(network.cidr, network.gateway, network.guest)
 
 
 def _insecure(database: Database) -> tuple[str, ...]:
