@@ -233,9 +233,9 @@ class Host:
 
     def firmware(self) -> Path:
         """UEFI firmware for qemu. Raises PreflightError."""
-        from imagebuild.verify.boot import find_ovmf
+        from imagebuild.verify.firmware import find_uefi
 
-        return find_ovmf()[0]
+        return find_uefi()[0]
 
     def resolves(self, name: str) -> bool:
         """Whether a host's name has an address."""

@@ -18,7 +18,7 @@ MEMORY = {
     # Measured: the programs of a bookworm build have 220 MiB of their own at the peak. The
     # rest is the page cache, without which it crawls, and agent packages that are compiled.
     Need.BUILD: (2 << 30, 768 << 20),
-    # The guest has 2 GiB (verify.boot); qemu itself and the page cache want some, too.
+    # The guest has 2 GiB (verify.spec); qemu itself and the page cache want some, too.
     Need.BOOT: (5 << 29, 3 << 29),
 }
 _BINFMT = Path("/proc/sys/fs/binfmt_misc")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +9,11 @@ from typing import Any
 
 from imagebuild.agent.locks import AGENT, read_lock
 from imagebuild.data import locks_dir
-from imagebuild.verify.boot import boot
+from imagebuild.verify import accel
 from tests.bench import machine, plain
 from tests.bench.ours import Builder, Result
 from tests.images import standin
+from tests.images.boots import boot
 
 SCHEMA_VERSION = 1
 #: The Python of the stand-in's packages.
@@ -60,7 +60,7 @@ def measure(directory: Path, say: Say) -> dict[str, Any]:
             say("imagebuild: a container changed")
             results["container_changed"] = _changed_container(directory, builder, archive)
         say("boots")
-        results["accelerator"] = os.environ.get("IMAGEBUILD_ACCEL") or "tcg"
+        results["accelerator"] = accel.choose().name
         results["boot"] = _boots({"plain": recipe_s.image, "ours": cold.image}, directory / "boots")
     return results
 
@@ -103,6 +103,6 @@ def _boots(images: dict[str, Path], directory: Path) -> dict[str, float]:
     seconds: dict[str, list[float]] = {name: [] for name in images}
     for _ in range(2):
         for name, image in images.items():
-            result = boot(image, directory, firmware="bios", timeout=1500)
-            seconds[name].append(result.seconds["cloud_init_done"])
+            result = boot(image, directory, firmware="bios")
+            seconds[name].append(result.seconds["cloud-init-done"])
     return {name: min(found) for name, found in seconds.items()}

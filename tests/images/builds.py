@@ -24,8 +24,9 @@ from typing import Any
 from imagebuild.host.run import network_env, run
 from imagebuild.host.worker import Worker
 from imagebuild.store.store import Store
-from imagebuild.verify.boot import BootResult, boot
+from imagebuild.verify.bootlevel import CONFIG_DRIVE, METADATA
 from tests.images import standin
+from tests.images.boots import BootReport, boot
 from tests.images.elements import write_hook
 from tests.images.fs import ImageFs
 from tests.images.registry import DATABASE, HOST, PASSWORD, USER, Registry
@@ -143,8 +144,8 @@ class Session:
         """Start everything that the image tests will ask for."""
         self._submit("bookworm", self._build_bookworm)
         self._submit("jammy", self._build_jammy)
-        self._submit("boot-bookworm", lambda: self._boot("bookworm", "bios"))
-        self._submit("boot-jammy", lambda: self._boot("jammy", "uefi"))
+        self._submit("boot-bookworm", lambda: self._boot("bookworm", "bios", CONFIG_DRIVE))
+        self._submit("boot-jammy", lambda: self._boot("jammy", "uefi", METADATA))
 
     def build_again(self, built: Built) -> Built:
         """jammy once more, with nothing of the first build: by another user, in another place,
@@ -169,9 +170,9 @@ class Session:
         has_ended = future is not None and future.done() and not future.exception()
         return self.build(name) if has_ended else None
 
-    def booted(self, name: str) -> BootResult:
+    def booted(self, name: str) -> BootReport:
         """The boot of that build's image."""
-        result: BootResult = self._futures[f"boot-{name}"].result()
+        result: BootReport = self._futures[f"boot-{name}"].result()
         return result
 
     def close(self) -> None:
@@ -186,8 +187,8 @@ class Session:
         sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
         run([*sudo, "rm", "-rf", self.directory], check=False)
 
-    def _boot(self, name: str, firmware: str) -> BootResult:
-        from tests.images.questions import COMMANDS, REGISTRY_COMMANDS, USER_DATA
+    def _boot(self, name: str, firmware: str, how: str) -> BootReport:
+        from tests.images.questions import COMMANDS, REGISTRY_COMMANDS
 
         built = self.build(name)
         commands, forwards = dict(COMMANDS), {}
@@ -198,10 +199,10 @@ class Session:
             built.qcow2,
             self.directory / f"boot-{name}",
             firmware=firmware,
-            user_data=USER_DATA,
-            commands=commands,
+            how=how,
+            questions=commands,
             forwards=forwards,
-            timeout=1500,
+            content=built.manifest["content"],
         )
 
     def _build_bookworm(self) -> Built:

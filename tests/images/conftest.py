@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from imagebuild.verify.boot import BootResult
+from tests.images.boots import BootReport
 from tests.images.builds import Built, Session
 
 
@@ -38,6 +38,6 @@ def jammy(session: Session) -> Built:
 
 
 @pytest.fixture(scope="session", params=["bookworm", "jammy"])
-def booted(request: pytest.FixtureRequest, session: Session) -> BootResult:
+def booted(request: pytest.FixtureRequest, session: Session) -> BootReport:
     """The first boot of each build."""
     return session.booted(request.param)

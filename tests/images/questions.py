@@ -1,22 +1,8 @@
-"""What the booted guests are asked, and the user data they get."""
+"""What the booted guests are asked, beside what the boot level checks."""
 
 from __future__ import annotations
 
-import base64
-
 from tests.images.registry import DATABASE, IMAGE
-
-#: What Trove passes: cloud-init writes it as the guest user, before the agent starts.
-#: It has no datastore, so the agent starts, says so, and is started again.
-_GUEST_INFO = "[DEFAULT]\nguest_id=00000000-0000-4000-8000-000000000001\n"
-USER_DATA = f"""#cloud-config
-write_files:
-- path: /etc/trove/conf.d/guest_info.conf
-  encoding: b64
-  owner: ubuntu:root
-  permissions: '0644'
-  content: {base64.b64encode(_GUEST_INFO.encode()).decode()}
-"""
 
 #: What the guest with a private registry is asked, beside the others: root's docker, the
 #: agent's own client as the guest user, and the same without credentials.

@@ -23,8 +23,8 @@ from tests.unit.container_images import Files, make_image
 USER = "trove-guest"
 #: A canary, too: it must be in the guest's docker configuration and nowhere else.
 PASSWORD = "canary-registry-Zq9"  # noqa: S105 - of a registry that lives for a test
-#: As the guest sees it (see `forwards` of the boot harness).
-HOST = "10.0.2.100:5000"
+#: As the guest sees it (see `forwards` of verify's MachineSpec).
+HOST = "168.0.0.100:5000"
 IMAGE = f"{HOST}/trove-datastores/tiny:8.4"
 #: What is preloaded, as the guest asks for it. It runs without a system around it.
 DATABASE = f"{HOST}/trove-datastores/db:8.4"

@@ -23,10 +23,10 @@ import pytest
 from imagebuild import __version__
 from imagebuild.agent.pipconf import pip_settings
 from imagebuild.host.run import network_env, run
-from imagebuild.verify.boot import boot
+from tests.images.boots import boot
 from tests.images.builds import REPO, bookworm_argv
 from tests.images.engine import Engine, engine
-from tests.images.questions import COMMANDS, USER_DATA
+from tests.images.questions import COMMANDS
 from tests.images.standin import host_debian_mirror, server_tls
 
 pytestmark = [
@@ -293,10 +293,7 @@ def test_build_works_in_the_container(inside: BuiltInside) -> None:
 
 @pytest.mark.full("trust")
 def test_image_built_in_the_container_boots(inside: BuiltInside, tmp_path: Path) -> None:
-    booted = boot(
-        inside.qcow2, tmp_path, firmware="bios", user_data=USER_DATA, commands=COMMANDS,
-        timeout=1500,
-    )  # fmt: skip
+    booted = boot(inside.qcow2, tmp_path, firmware="bios", questions=COMMANDS)
     assert booted.facts["failed"] == []
     assert booted.facts["cloud_init"]["v1"]["errors"] == []
     assert booted.out("sudo") == "0"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import shutil
 import stat
 import threading
@@ -16,20 +15,20 @@ from imagebuild.config.words import Format
 from imagebuild.host.run import run
 from imagebuild.stages import devmode
 from imagebuild.store.store import Kind
-from imagebuild.verify.boot import BootResult, boot
 from imagebuild.verify.checks.base import Expected
 from imagebuild.verify.safety import check_safety
+from imagebuild.verify.userdata import TroveUserData
+from tests.images.boots import BootReport, boot
 from tests.images.builds import Built
 from tests.images.fs import ImageFs
-from tests.images.questions import USER_DATA
 from tests.images.test_more_builds import build
 from tests.unit.controller import Server, controller
 
 pytestmark = [pytest.mark.image, pytest.mark.full("trust")]
 
 PASSWORD = "Dbg:pass word-9f3"  # noqa: S105 - it opens nothing
-ADDRESS = "10.0.2.100"
-_CONF = base64.b64encode(f"TROVE_MGMT_GATEWAY=none\nCONTROLLER={ADDRESS}\n".encode()).decode()
+ADDRESS = "168.0.0.100"
+_CONF = f"TROVE_MGMT_GATEWAY=none\nCONTROLLER={ADDRESS}\n"
 _WAIT = "for _ in $(seq 85); do journalctl --no-pager -o cat -u guest-agent.service > /run/agent; grep -q {mark} /run/agent && break; sleep 2; done; cat /run/agent"  # noqa: E501
 COMMANDS = {
     "first": _WAIT.format(mark="MARK-ONE"),
@@ -146,7 +145,7 @@ def mark(server: Server, text: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def booted(fs: ImageFs, artifact: Path, server: Server, directory: Path) -> BootResult:
+def booted(fs: ImageFs, artifact: Path, server: Server, directory: Path) -> BootReport:
     """A boot whose controller changes the code after it was fetched for the first time."""
     site = fs.extract("/opt/guest-agent-venv/lib", directory / "venv")
     shutil.rmtree(server.source)
@@ -167,19 +166,17 @@ def booted(fs: ImageFs, artifact: Path, server: Server, directory: Path) -> Boot
 
     thread = threading.Thread(target=change, daemon=True)
     thread.start()
-    more = f"- path: /etc/trove/controller.conf\n  encoding: b64\n  content: {_CONF}\n"
     return boot(
         next(artifact.glob("*.qcow2")),
         directory / "boot",
         firmware="bios",
-        user_data=USER_DATA + more,
-        commands=COMMANDS,
-        timeout=1500,
+        user_data=TroveUserData(files={"/etc/trove/controller.conf": _CONF}),
+        questions=COMMANDS,
         forwards={f"{ADDRESS}:22": server.port},
     )
 
 
-def test_each_start_runs_the_code_of_the_controller(booted: BootResult, server: Server) -> None:
+def test_each_start_runs_the_code_of_the_controller(booted: BootReport, server: Server) -> None:
     fetched = f"fetched {server.user}@{ADDRESS}:{server.source}"
     assert fetched in booted.out("first")
     assert "MARK-ONE" in booted.out("first")
@@ -193,12 +190,12 @@ def test_each_start_runs_the_code_of_the_controller(booted: BootResult, server: 
     assert "/var/lib/trove-dev/source" in booted.out("plugin")
 
 
-def test_the_guest_is_as_closed_as_can_be(booted: BootResult) -> None:
+def test_the_guest_is_as_closed_as_can_be(booted: BootReport) -> None:
     assert booted.out("key").splitlines()[0] == "ubuntu 600"
     assert booted.out("root") == "True"
     assert booted.out("ssh") == "passwordauthentication no"
 
 
-def test_dev_image_boots_as_any_other(booted: BootResult) -> None:
+def test_dev_image_boots_as_any_other(booted: BootReport) -> None:
     assert booted.facts["failed"] == []
     assert booted.facts["cloud_init"]["v1"]["errors"] == []

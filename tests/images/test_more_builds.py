@@ -16,8 +16,8 @@ from imagebuild.agent.files import FileCache
 from imagebuild.events import Event
 from imagebuild.host.run import network_env, run
 from imagebuild.host.worker import Worker
-from imagebuild.verify.boot import boot
 from tests.images.agents import MARKER, SITE, agent_source
+from tests.images.boots import boot
 from tests.images.builds import REPO, Built, Session, bookworm_argv, standin_options
 from tests.images.elements import write_hook
 from tests.images.fs import ImageFs
@@ -226,7 +226,7 @@ def test_changed_kernel_boots(bookworm: Built, session: Session, tmp_path: Path)
     wanted = fs.read("/changed-kernel").strip().removeprefix("linux-image-")
     assert f"vmlinuz-{wanted}" in fs.read("/boot/grub/grub.cfg")
     assert len([n for n in fs.names("/boot") if n.startswith("vmlinuz-")]) == 1
-    result = boot(raw, session.directory / "boot-kernel", firmware="uefi", fmt="raw", timeout=1500)
+    result = boot(raw, session.directory / "boot-kernel", firmware="uefi", fmt="raw")
     assert result.facts["kernel"] == wanted
     assert result.facts["failed"] == []
 
@@ -242,7 +242,7 @@ def test_jammy_from_the_real_archive(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     link = tmp_path / "images/trove-guest-ubuntu-jammy-amd64"
     image = next(link.glob("*.qcow2"))
-    result = boot(image, tmp_path / "boot", firmware="uefi", timeout=1500)
+    result = boot(image, tmp_path / "boot", firmware="uefi")
     assert result.facts["failed"] == []
     assert result.facts["cloud_init"]["v1"]["errors"] == []
 
