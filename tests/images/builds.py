@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,9 @@ from tests.images import standin
 from tests.images.boots import BootReport, boot
 from tests.images.elements import write_hook
 from tests.images.fs import ImageFs
+from tests.databases.registry import DatabaseRegistry
 from tests.images.registry import DATABASE, HOST, PASSWORD, USER, Registry
+from tests.images.verifying import Verified, database, verify
 
 REPO = Path(__file__).resolve().parents[2]
 #: Values that must be in no output: planted in the environment of the jammy build.
@@ -133,7 +135,7 @@ class Session:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._pool = ThreadPoolExecutor(max_workers=6)
+        self._pool = ThreadPoolExecutor(max_workers=8)
         self._futures: dict[str, Future[Any]] = {}
         self._processes: list[subprocess.Popen[bytes]] = []
         self.standin: standin.Standin | None = None
@@ -146,6 +148,8 @@ class Session:
         self._submit("jammy", self._build_jammy)
         self._submit("boot-bookworm", lambda: self._boot("bookworm", "bios", CONFIG_DRIVE))
         self._submit("boot-jammy", lambda: self._boot("jammy", "uefi", METADATA))
+        self._submit("databases", self._make_databases)
+        self._submit("verify", self._verify)
 
     def build_again(self, built: Built) -> Built:
         """jammy once more, with nothing of the first build: by another user, in another place,
@@ -175,6 +179,16 @@ class Session:
         result: BootReport = self._futures[f"boot-{name}"].result()
         return result
 
+    def databases(self) -> DatabaseRegistry:
+        """A registry with container images of databases, and of their backups."""
+        found: DatabaseRegistry = self._futures["databases"].result()
+        return found
+
+    def verified(self) -> Verified:
+        """bookworm, proven to the last level with MariaDB and network isolation."""
+        found: Verified = self._futures["verify"].result()
+        return found
+
     def close(self) -> None:
         """End what still runs, stop the stand-in, remove all files (some are root's)."""
         for process in self._processes:
@@ -184,6 +198,9 @@ class Session:
             self.standin.stop()
         if self.registry:
             self.registry.stop()
+        made = self._futures.get("databases")
+        if made and made.done() and not made.cancelled() and not made.exception():
+            self.databases().stop()
         sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
         run([*sudo, "rm", "-rf", self.directory], check=False)
 
@@ -204,6 +221,16 @@ class Session:
             forwards=forwards,
             content=built.manifest["content"],
         )
+
+    def _make_databases(self) -> DatabaseRegistry:
+        return DatabaseRegistry(self.directory / "databases")
+
+    def _verify(self) -> Verified:
+        image = self.build("bookworm").artifact
+        # One after the other: emulated machines that share two processors only wait longer.
+        wait([self._futures[n] for n in ("boot-bookworm", "boot-jammy", "databases")])
+        options = database(self.databases(), "mariadb")
+        return verify(image, self.directory / "verify", *options, "--json")
 
     def _build_bookworm(self) -> Built:
         home = self.directory / "bookworm"

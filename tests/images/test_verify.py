@@ -1,0 +1,113 @@
+"""`imagebuild verify` on a healthy image: every level, with real databases under a real Trove.
+
+In every run of the tests: MariaDB with network isolation, Trove's default, backup included.
+The other combinations are in the full tests.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from imagebuild.manifest import open_artifact
+from imagebuild.verify import agentlevel, databaselevel
+from tests.images.builds import Session
+from tests.images.verifying import Verified, database, verify
+
+pytestmark = pytest.mark.image
+
+
+@pytest.fixture(scope="module")
+def verified(session: Session) -> Verified:
+    """The run that every run of the tests makes."""
+    return session.verified()
+
+
+def test_a_healthy_image_passes_every_level(verified: Verified) -> None:
+    assert verified.bad() == {}
+    assert verified.status == 0, verified.err
+    document = verified.document
+    assert (document["verdict"], document["asked"], document["proven"]) == (
+        "passed", "database", "database",
+    )  # fmt: skip
+    agent = verified.checks("agent/mariadb-isolation/")
+    assert set(agent) == set(agentlevel.NAMES)
+    found = verified.checks("database/mariadb-isolation/")
+    assert {n: c["outcome"] for n, c in found.items()} == dict.fromkeys(
+        databaselevel.NAMES, "passed"
+    )
+    # Trove's plugin has the container on the user's own card.
+    assert "docker-hostnic" in found["container"]["evidence"][0] or found["container"]["evidence"]
+
+
+def test_both_ways_to_boot_are_asked(verified: Verified) -> None:
+    runs = {r["name"]: r for r in verified.document["runs"]}
+    assert set(runs) == {"config-drive-bios", "metadata-uefi", "mariadb-isolation"}
+    for run in runs.values():
+        times = run["milestones"]
+        order = ["kernel", "root", "cloud-init-local", "docker", "settled"]
+        assert sorted(order, key=times.__getitem__) == order
+        assert run["accelerator"] in ("kvm", "tcg")
+    times = runs["mariadb-isolation"]["milestones"]
+    assert times["kernel"] < times["agent"] < times["database"]
+
+
+def test_report_is_of_this_image(verified: Verified, session: Session) -> None:
+    view = open_artifact(session.build("bookworm").artifact)
+    image = verified.document["image"]
+    assert image["build_id"] == view.build_id
+    assert image["sha256"] == view.images[0].sha256
+    # The image itself was only read.
+    assert view.wrong_sums() == {}
+    assert json.loads(verified.out) == verified.document
+    root = ET.fromstring((verified.directory / "junit.xml").read_bytes())  # noqa: S314 - our own
+    assert [s.get("name") for s in root] == ["static", "boot", "agent", "database"]
+    assert sum(int(str(s.get("tests"))) for s in root) == len(verified.document["checks"])
+
+
+def test_nothing_is_left_running(verified: Verified) -> None:
+    place = str(verified.cache)
+    left = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:  # it has ended meanwhile
+            continue
+        if place in words:
+            left.append(words)
+    assert left == []
+    assert list((verified.cache / "scratch").iterdir()) == []
+
+
+@pytest.mark.full("verify")
+@pytest.mark.parametrize(
+    ("datastore", "network"),
+    [("mariadb", "bridge"), ("postgresql", "bridge"), ("postgresql", "isolation")],
+)
+def test_other_databases_and_networks(
+    session: Session, tmp_path: Path, datastore: str, network: str
+) -> None:
+    options = database(session.databases(), datastore)
+    image = session.build("bookworm").artifact
+    found = verify(image, tmp_path / "run", *options, "--network", network)
+    assert found.bad() == {}
+    assert found.status == 0, found.err
+    checks = found.checks(f"database/{datastore}-{network}/")
+    assert set(checks) == set(databaselevel.NAMES)
+    assert {c["outcome"] for c in checks.values()} == {"passed"}
+
+
+@pytest.mark.full("verify")
+def test_a_registry_that_is_not_there_is_named(session: Session, tmp_path: Path) -> None:
+    options = database(session.databases(), "mariadb", backup=False)
+    gone = [o.partition("=")[0] + "=9" if o.startswith("168.0.0.6:5000=") else o for o in options]
+    image = session.build("bookworm").artifact
+    found = verify(image, tmp_path / "run", *gone, "--network", "bridge")
+    assert found.status == 5, found.err
+    check = found.checks("database/mariadb-bridge/")["active"]
+    assert check["outcome"] == "failed"
+    assert check["cause"]["id"] == "registry-unreachable"
+    assert found.document["proven"] == "agent"
