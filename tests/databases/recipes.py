@@ -8,18 +8,20 @@ from pathlib import Path
 
 _FILES = Path(__file__).with_name("files")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-#: PostgreSQL of the release that the packages are from.
-POSTGRESQL = "15"
-MARIADB = "10.11"
-_PG_BIN = f"/usr/lib/postgresql/{POSTGRESQL}/bin"
+_LIBRARIES = "/usr/lib/x86_64-linux-gnu"
+_PYTHON = "/usr/lib/python3*"
 
-#: Never read by a database server.
+#: Versions in the release that the packages are from; also the tags of the images.
+MARIADB = "10.11"
+POSTGRESQL = "15"
+
+#: What nothing in these images ever reads.
 _DISPENSABLE = (
     "/usr/share/doc", "/usr/share/man", "/usr/share/info", "/usr/share/locale",
-    "/usr/share/lintian", "/usr/share/bash-completion", "/usr/share/zsh", "/var/cache",
-    "/var/lib/apt", "/var/log", "/usr/lib/x86_64-linux-gnu/perl", "/usr/share/perl",
-    "/usr/share/perl5", "/usr/lib/x86_64-linux-gnu/gconv", "/usr/share/i18n",
-    "/usr/share/zoneinfo/right", "/usr/share/zoneinfo/posix", "/usr/share/common-licenses",
+    "/usr/share/common-licenses", "/usr/share/i18n", "/usr/share/perl*",
+    "/usr/share/zoneinfo/right", "/usr/share/zoneinfo/posix", "/usr/bin/perl*",
+    f"{_LIBRARIES}/perl*", f"{_LIBRARIES}/gconv", "/var/cache/*", "/var/lib/apt/*", "/var/log/*",
+    "/var/lib/dpkg/info", "/var/lib/dpkg/*-old",
 )  # fmt: skip
 
 
@@ -27,18 +29,19 @@ _DISPENSABLE = (
 class Recipe:
     """One image.
 
-    `packages` are installed on top of Debian's essential ones. `hooks` run on the host, with
-    the tree's place as their first argument, then all of `drop` (patterns of the shell) goes.
-    `programs` are files of `files/` that get into /usr/local/bin without their suffix `.sh`.
+    `packages` are installed beside Debian's essential ones. `hooks` are commands of a shell
+    that are then run, with the tree's place as $1; of that tree, `drop` (patterns of a shell)
+    goes. What is in the directory `programs` of `files/` gets into /usr/local/bin. The rest is
+    as in the configuration of an image.
     """
 
     name: str
     version: str
     packages: tuple[str, ...]
-    drop: tuple[str, ...] = ()
     hooks: tuple[str, ...] = ()
-    programs: tuple[str, ...] = ()
-    entrypoint: tuple[str, ...] = ("docker-entrypoint",)
+    drop: tuple[str, ...] = ()
+    programs: str = ""
+    entrypoint: tuple[str, ...] = ("docker-entrypoint.sh",)
     command: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     port: int = 0
@@ -46,14 +49,14 @@ class Recipe:
 
     @property
     def dropped(self) -> tuple[str, ...]:
+        """All patterns of what goes."""
         return (*_DISPENSABLE, *self.drop)
 
     @property
     def config(self) -> dict[str, object]:
-        """The part `config` of the image's configuration (config.md of the OCI image format)."""
-        environment = {"PATH": _PATH, **self.environment}
+        """`config` of the image's configuration (config.md of the OCI image format)."""
         found: dict[str, object] = {
-            "Env": [f"{key}={value}" for key, value in environment.items()],
+            "Env": [f"{k}={v}" for k, v in {"PATH": _PATH, **self.environment}.items()],
             "Entrypoint": list(self.entrypoint),
         }
         if self.command:
@@ -64,17 +67,75 @@ class Recipe:
             found["WorkingDir"] = self.directory
         return found
 
-    def files(self) -> dict[str, tuple[bytes, int]]:
-        """Our own files: the place in the image, the content, the mode."""
+    def files(self) -> dict[str, bytes]:
+        """Our own programs: places in the image, and contents."""
+        if not self.programs:
+            return {}
         return {
-            f"usr/local/bin/{name.rpartition('_')[2].removesuffix('.sh')}": (
-                (_FILES / name).read_bytes(),
-                0o755,
-            )
-            for name in self.programs
+            f"usr/local/bin/{path.name}": path.read_bytes()
+            for path in sorted((_FILES / self.programs).iterdir())
         }
 
 
 MARIADB_SERVER = Recipe(
-    "mariadb", MARIADB, ("mariadb-server-core", "mariadb-client-core"),
+    "mariadb",
+    MARIADB,
+    ("mariadb-server-core", "mariadb-client-core"),
+    programs="mariadb",
+    command=("mariadbd",),
+    port=3306,
+)
+
+POSTGRESQL_SERVER = Recipe(
+    "postgres",
+    POSTGRESQL,
+    (f"postgresql-{POSTGRESQL}", "libnss-wrapper", "locales"),
+    # Trove's configuration names this locale; without it the server does not start.
+    hooks=('chroot "$1" localedef --inputfile en_US --charmap UTF-8 en_US.utf8',),
+    # Without its provider there is no compilation of queries, silently: 150 MB less.
+    drop=(
+        f"{_LIBRARIES}/libLLVM*", f"{_LIBRARIES}/libz3*",
+        f"/usr/lib/postgresql/{POSTGRESQL}/lib/bitcode",
+        f"/usr/lib/postgresql/{POSTGRESQL}/lib/llvmjit*",
+    ),
+    programs="postgresql",
+    command=("postgres",),
+    environment={
+        "LANG": "en_US.utf8",
+        "PATH": f"/usr/lib/postgresql/{POSTGRESQL}/bin:{_PATH}",
+        "PGDATA": "/var/lib/postgresql/data",
+    },
+    port=5432,
 )  # fmt: skip
+
+#: Where Trove's own image has Trove's code for backups.
+BACKUP_CODE = "opt/trove/backup"
+
+
+def _backup(datastore: str, version: str, *packages: str) -> Recipe:
+    """As backup/Dockerfile of Trove, with Debian's packages of what requirements.txt names."""
+    libraries = (
+        "oslo.config", "oslo.log", "oslo.utils", "oslo.concurrency", "keystoneauth1",
+        "swiftclient", "psycopg2", "semantic-version",
+    )  # fmt: skip
+    return Recipe(
+        f"db-backup-{datastore}",
+        version,
+        ("dumb-init", "python3", *(f"python3-{name}" for name in libraries), *packages),
+        drop=(
+            "/usr/lib/python3/dist-packages/babel/locale-data",
+            "/usr/lib/python3/dist-packages/*/tests",
+            f"{_PYTHON}/ensurepip", f"{_PYTHON}/idlelib", f"{_PYTHON}/lib2to3",
+            f"{_PYTHON}/test",
+        ),
+        entrypoint=("dumb-init", "--single-child", "--"),
+        environment={"LANG": "C.UTF-8"},
+        directory=f"/{BACKUP_CODE}",
+    )  # fmt: skip
+
+
+#: By the datastore's name in Trove.
+BACKUPS = {
+    "mariadb": _backup("mariadb", MARIADB, "mariadb-backup"),
+    "postgresql": _backup("postgresql", POSTGRESQL, f"postgresql-client-{POSTGRESQL}"),
+}
