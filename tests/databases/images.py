@@ -114,10 +114,11 @@ def _system(recipe: Recipe, directory: Path) -> Layer:
     suites = mirror.suites()
     key = of_value([_FORM, recipe.packages, recipe.hooks, recipe.dropped, _state(recipe, suites)])
     place = directory / "layers"
-    with _locked(place / f"{recipe.name}.lock"):
-        names = place / f"{recipe.name}-{key}.tar.gz", place / f"{recipe.name}-{key}.diff-id"
-        if not all(name.exists() for name in names):
-            for old in place.glob(f"{recipe.name}-*.*"):
+    name = recipe.layer or recipe.name
+    with _locked(place / f"{name}.lock"):
+        names = place / f"{name}_{key}.tar.gz", place / f"{name}_{key}.diff-id"
+        if not all(part.exists() for part in names):
+            for old in place.glob(f"{name}_*"):
                 old.unlink()
             _install(recipe, suites, *names)
         return Layer(names[0].read_bytes(), names[1].read_text())

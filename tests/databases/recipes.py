@@ -32,15 +32,17 @@ class Recipe:
     `packages` are installed beside Debian's essential ones. `hooks` are commands of a shell
     that are then run, with the tree's place as $1; of that tree, `drop` (patterns of a shell)
     goes. What is in the directory `programs` of `files/` gets into /usr/local/bin. The rest is
-    as in the configuration of an image.
+    as in the configuration of an image. Recipes that differ in nothing of the packages may
+    name a `layer` that they share.
     """
 
     name: str
     version: str
     packages: tuple[str, ...]
+    programs: str = ""
     hooks: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
-    programs: str = ""
+    layer: str = ""
     entrypoint: tuple[str, ...] = ("docker-entrypoint.sh",)
     command: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -81,7 +83,8 @@ MARIADB_SERVER = Recipe(
     "mariadb",
     MARIADB,
     ("mariadb-server-core", "mariadb-client-core"),
-    programs="mariadb",
+    "mariadb",
+    drop=("/usr/bin/innochecksum", "/usr/bin/mariadb-check", "/usr/bin/mariadb-upgrade"),
     command=("mariadbd",),
     port=3306,
 )
@@ -90,6 +93,7 @@ POSTGRESQL_SERVER = Recipe(
     "postgres",
     POSTGRESQL,
     (f"postgresql-{POSTGRESQL}", "libnss-wrapper", "locales"),
+    "postgresql",
     # Trove's configuration names this locale; without it the server does not start.
     hooks=('chroot "$1" localedef --inputfile en_US --charmap UTF-8 en_US.utf8',),
     # Without its provider there is no compilation of queries, silently: 150 MB less.
@@ -97,8 +101,9 @@ POSTGRESQL_SERVER = Recipe(
         f"{_LIBRARIES}/libLLVM*", f"{_LIBRARIES}/libz3*",
         f"/usr/lib/postgresql/{POSTGRESQL}/lib/bitcode",
         f"/usr/lib/postgresql/{POSTGRESQL}/lib/llvmjit*",
+        # The cluster that the package makes.
+        "/var/lib/postgresql/*", "/etc/postgresql/*",
     ),
-    programs="postgresql",
     command=("postgres",),
     environment={
         "LANG": "en_US.utf8",
@@ -112,21 +117,28 @@ POSTGRESQL_SERVER = Recipe(
 BACKUP_CODE = "opt/trove/backup"
 
 
-def _backup(datastore: str, version: str, *packages: str) -> Recipe:
-    """As backup/Dockerfile of Trove, with Debian's packages of what requirements.txt names."""
+def _backup(datastore: str, version: str) -> Recipe:
+    """As backup/Dockerfile of Trove, with Debian's packages of what its code imports."""
     libraries = (
         "oslo.config", "oslo.log", "oslo.utils", "oslo.concurrency", "keystoneauth1",
         "swiftclient", "psycopg2", "semantic-version",
     )  # fmt: skip
+    modules = "/usr/lib/python3/dist-packages"
     return Recipe(
         f"db-backup-{datastore}",
         version,
-        ("dumb-init", "python3", *(f"python3-{name}" for name in libraries), *packages),
+        # The programs of both datastores: so both images have one layer in common.
+        ("dumb-init", "python3", *(f"python3-{name}" for name in libraries),
+         "mariadb-backup", f"postgresql-client-{POSTGRESQL}"),
+        layer="db-backup",
         drop=(
-            "/usr/lib/python3/dist-packages/babel/locale-data",
-            "/usr/lib/python3/dist-packages/*/tests",
+            # Big, and needed only for what is not done here: XML (SAML), vendors of network
+            # cards, languages.
+            f"{_LIBRARIES}/libicu*", f"{modules}/lxml", "/usr/share/ieee-data/*.csv",
+            "/usr/share/ieee-data/*.txt", f"{modules}/babel/locale-data",
+            f"{modules}/*/tests", f"{modules}/testtools", f"{modules}/docutils",
             f"{_PYTHON}/ensurepip", f"{_PYTHON}/idlelib", f"{_PYTHON}/lib2to3",
-            f"{_PYTHON}/test",
+            f"{_PYTHON}/test", f"{_PYTHON}/pydoc_data", "/usr/bin/mariadb-check",
         ),
         entrypoint=("dumb-init", "--single-child", "--"),
         environment={"LANG": "C.UTF-8"},
@@ -136,6 +148,6 @@ def _backup(datastore: str, version: str, *packages: str) -> Recipe:
 
 #: By the datastore's name in Trove.
 BACKUPS = {
-    "mariadb": _backup("mariadb", MARIADB, "mariadb-backup"),
-    "postgresql": _backup("postgresql", POSTGRESQL, f"postgresql-client-{POSTGRESQL}"),
+    "mariadb": _backup("mariadb", MARIADB),
+    "postgresql": _backup("postgresql", POSTGRESQL),
 }

@@ -44,6 +44,9 @@ class DatabaseRegistry(RegistryServer):
             repository, _, tag = name.rpartition(":")
             image.push(self, repository, tag)
 
+    def __enter__(self) -> DatabaseRegistry:
+        return self
+
     def names(self, datastore: str) -> tuple[str, str]:
         """The server's image and the one for backups, as this host asks for them."""
         server, backup, version = NAMES[datastore]
