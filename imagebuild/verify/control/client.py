@@ -28,6 +28,7 @@ class Client:
     """
 
     def __init__(self, port: int, project: str, token: str) -> None:
+        self.port, self.project = port, project
         self._url = f"http://127.0.0.1:{port}/v1.0/{project}"
         self._session = requests.Session()
         self._session.trust_env = False  # no proxy lies between
@@ -66,15 +67,20 @@ class Client:
             fault=str(fault.get("message", "")),
         )
 
-    def rpc_ping(self, instance: str) -> bool:
-        """Whether the agent answers a call of Trove's own `guestagent.api`.
+    def rpc_problem(self, instance: str) -> str | None:
+        """None when the agent answers a call of Trove's own `guestagent.api` (rpc_ping, with
+        the instance's key); else what Trove says.
 
-        It waits for the answer as long as trove-api does: `agent_call_low_timeout`.
+        It waits for the answer as long as trove-api does (`agent_call_low_timeout`).
         """
         answer = self._request("GET", f"/mgmt/instances/{instance}/rpc_ping")
         if answer.status_code == 404:
             self._checked(answer)
-        return answer.status_code == 204
+        return None if answer.status_code == 204 else _words(answer) or "no answer"
+
+    def rpc_ping(self, instance: str) -> bool:
+        """Whether there is no `rpc_problem`."""
+        return self.rpc_problem(instance) is None
 
     def databases(self, instance: str) -> list[str]:
         """Names of the databases, as the agent reads them."""

@@ -50,6 +50,7 @@ class ControlPlane(Client):
         super().__init__(api_port, services.PROJECT, token)
         self.environment = environment
         self.guest = guest
+        self.run_dir = daemons.run_dir
         self._daemons = daemons
         self._broker, self._database, self._swift = parts
         self._cloud = daemons.run_dir / "cloud"

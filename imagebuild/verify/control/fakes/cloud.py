@@ -414,10 +414,25 @@ def swift_client(context: Any, *_: object, **__: object) -> Any:
 
 
 def guest_client(context: Any, key: str, *_: object, **__: object) -> Any:
-    """remote_guest_client: Trove's own, which says nothing of `prepare` where it is not to."""
+    """remote_guest_client: Trove's own, which says nothing of `prepare` where it is not to.
+
+    Its ping takes anything for an answer, also what it cannot decrypt: an agent with another
+    key would seem to be well.
+    """
+    from trove.common import exception
     from trove.guestagent.api import API
 
     api = API(context, key)
+    ping = api.rpc_ping
+
+    def strict_ping() -> bool:
+        if ping() is not True:
+            raise exception.GuestError(
+                original_message="the agent's answer cannot be decrypted with its instance's key"
+            )
+        return True
+
+    api.rpc_ping = strict_ping
     if (ROOT / "quiet").exists():
         api.prepare = lambda *_a, **_k: None
     return api
