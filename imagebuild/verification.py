@@ -303,6 +303,11 @@ class _Verification:
                         str(self._agent.get("version") or ""), dict(self.wanted.limits),
                     )
                 )  # fmt: skip
+        if made and self.wanted.keep:
+            # Of the machine alone: the control plane ends with the tool.
+            made[-1] = dataclasses.replace(
+                made[-1], boot=dataclasses.replace(made[-1].boot, keep=True)
+            )
         return made
 
     @property

@@ -29,7 +29,9 @@ _ISOLATION = {"isolation": True, "bridge": False}
 
 
 @click.command(epilog="Example: imagebuild verify trove-guest-ubuntu-jammy-amd64 --level agent")
-@click.argument("image", type=click.Path(path_type=Path), shell_complete=complete.artifact)
+@click.argument(
+    "image", type=click.Path(path_type=Path), required=False, shell_complete=complete.artifact
+)
 @click.option(
     "--level", type=click.Choice(_LEVELS), default="boot", show_default=True,
     envvar="IMAGEBUILD_VERIFY_LEVEL", show_envvar=True,
@@ -93,6 +95,8 @@ _ISOLATION = {"isolation": True, "bridge": False}
     "--keep", is_flag=True, envvar="IMAGEBUILD_VERIFY_KEEP", show_envvar=True,
     help="Leave the last machine running and say how to get in.",
 )  # fmt: skip
+@click.option("--attach", is_flag=True, help="Open a root shell in the machine that was kept last.")
+@click.option("--stop", is_flag=True, help="End the machines that were kept.")
 @click.option(
     "--shell", is_flag=True, envvar="IMAGEBUILD_VERIFY_SHELL", show_envvar=True,
     help="Open a root shell in the last machine before it is ended.",
@@ -112,7 +116,7 @@ _ISOLATION = {"isolation": True, "bridge": False}
 @click.pass_context
 def verify(
     context: click.Context,
-    image: Path,
+    image: Path | None,
     level: str,
     databases: tuple[str, ...],
     backups: tuple[str, ...],
@@ -126,6 +130,8 @@ def verify(
     timeouts: tuple[str, ...],
     keep_going: bool,
     keep: bool,
+    attach: bool,
+    stop: bool,
     shell: bool,
     report: Path | None,
     offline: bool,
@@ -149,8 +155,13 @@ def verify(
     from imagebuild.verify.results import Level
     from imagebuild.verify.static import Options
 
-    if shell and not terminal.is_interactive:
-        raise UsageError("--shell needs a terminal")
+    if (shell or attach) and not terminal.is_interactive:
+        raise UsageError(f"--{'attach' if attach else 'shell'} needs a terminal")
+    if attach or stop:
+        _kept(cache_dir / "scratch", attach=attach, given=image)
+        return
+    if image is None:
+        raise UsageError("which image is to be verified?", hint="imagebuild verify IMAGE")
     target = find_target(image, absolute(images_dir, "--images-dir"))
     wanted_level = Level.of(level)
     wanted = Wanted(
@@ -182,7 +193,29 @@ def verify(
         terminal.json(result.to_json())
     else:
         view.summary(result, directory)
+    if keep:
+        view.kept(cache_dir / "scratch")
     context.exit(int(result.exit_code))
+
+
+def _kept(root: Path, *, attach: bool, given: Path | None) -> None:
+    """--attach and --stop: get into the machine that was kept last, or end all of them."""
+    from imagebuild.cli import guestshell
+    from imagebuild.errors import UsageError
+    from imagebuild.verify import keep
+
+    if given is not None:
+        raise UsageError("--attach and --stop are about machines that run; they take no IMAGE")
+    machines = keep.kept(root)
+    if not machines:
+        raise UsageError("no machine was kept", where=str(root), hint="imagebuild verify --keep")
+    if attach:
+        last = max(machines, key=lambda m: int(m.started))
+        guestshell.attach(Path(last.shell))
+        return
+    for machine in machines:
+        keep.stop(machine)
+        terminal.info(f"ended: {machine.name} of {machine.image}")
 
 
 def _databases(
