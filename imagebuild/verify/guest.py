@@ -20,6 +20,7 @@ from types import TracebackType
 from imagebuild.errors import VerifyError
 from imagebuild.host.run import spawn, which
 from imagebuild.verify.machine import Machine
+from imagebuild.verify.probe import DIRECTORY
 from imagebuild.verify.qmp import connect
 
 #: Seconds that a command may take in a guest under KVM; emulated, it gets more (patience).
@@ -32,7 +33,7 @@ _MUTE = 30.0
 # The command is a file, so that its own standard input is empty; its output is a file, so
 # that what it leaves running does not hold the channel.
 _COMMAND = """\
-{{ d=/run/imagebuild-probe; echo {text} | base64 -d >$d/command
+{{ d={directory}; echo {text} | base64 -d >$d/command
 timeout -k 5 {limit:.0f} sh $d/command </dev/null >$d/output 2>&1; rc=$?
 printf '\\n<{mark} %s\\n' $rc; base64 $d/output; printf '{mark}>\\n'; }} 2>&1
 """
@@ -155,7 +156,9 @@ class Guest:
         text = base64.b64encode(command.encode()).decode()
         shell = self._shell()
         # A half line of somebody else ends with the first newline.
-        shell.sendall(b"\n" + _COMMAND.format(text=text, mark=mark, limit=limit).encode())
+        shell.sendall(
+            b"\n" + _COMMAND.format(directory=DIRECTORY, text=text, mark=mark, limit=limit).encode()
+        )
         begin, end = f"\n<{mark} ".encode(), f"\n{mark}>".encode()
         deadline = time.monotonic() + limit + _GRACE * self.patience
         data = b""

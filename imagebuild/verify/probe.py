@@ -17,6 +17,8 @@ from typing import Any
 
 from imagebuild.verify.argv import PROBE_PORT, SHELL_PORT
 
+#: Where the guest keeps what we brought. /run is mounted noexec, hence `sh FILE`.
+DIRECTORY = "/run/imagebuild-probe"
 #: Seconds between two looks, and the number of looks after which it says that it lives.
 EVERY, ALIVE = 2, 5
 
@@ -33,7 +35,7 @@ SETTLED = ("running", "degraded")
 # the probe looks.
 _PROBE = """\
 port=/dev/virtio-ports/{port}
-dir=/run/imagebuild-probe
+dir={directory}
 n=0
 while [ ! -e $port ] && [ $n -lt 300 ]; do sleep 1; n=$((n + 1)); done
 exec 3>$port
@@ -79,7 +81,9 @@ done
 def vendor_data() -> str:
     """Vendor data (MIME multi-part) that start probe and shell as early as cloud-init can."""
     files = {
-        "probe": _PROBE.format(port=PROBE_PORT, units=" ".join(UNITS), alive=ALIVE, every=EVERY),
+        "probe": _PROBE.format(
+            port=PROBE_PORT, directory=DIRECTORY, units=" ".join(UNITS), alive=ALIVE, every=EVERY
+        ),
         "shell": _SHELL.format(port=SHELL_PORT),
     }
     writes = "".join(
@@ -87,15 +91,14 @@ def vendor_data() -> str:
         for name, text in files.items()
     )
     # A boothook runs on every pass over the vendor data: only the first one counts.
-    # Without DefaultDependencies=no the units would wait for the boot that they watch;
-    # /run is mounted noexec, hence `sh FILE`.
+    # Without DefaultDependencies=no the units would wait for the boot that they watch.
     start = "".join(
         f"systemd-run --no-block --unit=imagebuild-{name} -p DefaultDependencies=no"
         f" sh $dir/{name}.sh\n"
         for name in files
     )
     hook = (
-        "#cloud-boothook\n#!/bin/sh\ndir=/run/imagebuild-probe\n"
+        f"#cloud-boothook\n#!/bin/sh\ndir={DIRECTORY}\n"
         f"mkdir $dir 2>/dev/null || exit 0\nchmod 700 $dir\n{writes}{start}"
     )
     parts = MIMEMultipart(boundary="==imagebuild-probe==")

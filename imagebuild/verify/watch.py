@@ -40,6 +40,8 @@ _SILENCE = 40.0
 #: has stalled. What is waited for there (a root filesystem) is given up after 30 s of the
 #: guest, and says so.
 STALL_SECONDS = 240.0
+#: Seconds that a guest in trouble may still speak.
+_WORDS = 2.0
 #: The entry of the pattern book for a kernel that the emulation was too slow for.
 _EMULATION = "boot-emulated-timer"
 
@@ -154,8 +156,7 @@ class Watch:
         if self.machine.has_ended:
             self._fail(Kind.ENDED)
         if marks.PANIC.search(text):
-            time.sleep(1)  # the rest of its words
-            self.look()
+            self._hear_out()
             causes = explain(self.console.text, Scope.BOOT)
             is_ours = any(c.id == _EMULATION for c in causes)
             self._fail(Kind.STALLED if is_ours and self._is_emulated else Kind.PANIC)
@@ -163,8 +164,7 @@ class Watch:
             self._fail(Kind.INITRAMFS)
         # Its services may go on, but nobody waits for them: the system never settles.
         if marks.EMERGENCY.search(text) or self.reports.system == "maintenance":
-            time.sleep(2)
-            self.look()
+            self._hear_out()
             self._fail(Kind.EMERGENCY)
         if self._has_stalled():
             self._fail(Kind.STALLED)
@@ -174,6 +174,11 @@ class Watch:
             limit = self._limits.get(name)
             if limit is not None and now > limit and not any(x in self.seen for x in later):
                 self._fail(Kind.SILENT if self._is_silent() else Kind.LATE, name, limit)
+
+    def _hear_out(self) -> None:
+        """Let the guest end its sentence."""
+        time.sleep(_WORDS)
+        self.look()
 
     @property
     def _is_emulated(self) -> bool:
