@@ -27,6 +27,7 @@ from tests.databases.swift import Swift
 #: Trove's defaults database_service_uid and database_service_gid.
 USER = 1001
 _SECOND = 10**9
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _BACKUP_LOG = re.compile(r".*Backup successfully, checksum: (?P<checksum>.*), "
                          r"location: (?P<location>.*)")  # fmt: skip
 
@@ -107,7 +108,7 @@ class Guest:
 
     def wait(self, container: Container, *, docker_says: bool = False) -> None:
         """Until the health check succeeds: as docker sees it, every ten seconds, or asked often."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 90
         while True:
             container.reload()
             if docker_says:
@@ -161,9 +162,9 @@ class Guest:
         self.own()
 
     def empty(self, place: str) -> None:
-        """Leave nothing in a directory."""
+        """Leave nothing in a directory, which the agent has made for a new instance."""
         shutil.rmtree(self.host(place))
-        self.host(place).mkdir(mode=0o777)
+        self.host(place).mkdir(mode=0o755)
 
     def _run(self, name: str, volumes: dict[str, Any], command: str) -> list[str]:
         try:
@@ -175,4 +176,4 @@ class Guest:
             said = exc.container.logs()
         finally:
             self._api.containers.get(name).remove(force=True)
-        return said.decode().strip().split("\n")
+        return _COLOUR.sub("", said.decode()).strip().split("\n")

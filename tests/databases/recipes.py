@@ -14,6 +14,8 @@ _PYTHON = "/usr/lib/python3*"
 #: Versions in the release that the packages are from; also the tags of the images.
 MARIADB = "10.11"
 POSTGRESQL = "15"
+# What Debian has in /usr/bin under these names are scripts that choose a version.
+_POSTGRESQL_BIN = f"/usr/lib/postgresql/{POSTGRESQL}/bin"
 
 #: What nothing in these images ever reads.
 _DISPENSABLE = (
@@ -107,7 +109,7 @@ POSTGRESQL_SERVER = Recipe(
     command=("postgres",),
     environment={
         "LANG": "en_US.utf8",
-        "PATH": f"/usr/lib/postgresql/{POSTGRESQL}/bin:{_PATH}",
+        "PATH": f"{_POSTGRESQL_BIN}:{_PATH}",
         "PGDATA": "/var/lib/postgresql/data",
     },
     port=5432,
@@ -120,8 +122,8 @@ BACKUP_CODE = "opt/trove/backup"
 def _backup(datastore: str, version: str) -> Recipe:
     """As backup/Dockerfile of Trove, with Debian's packages of what its code imports."""
     libraries = (
-        "oslo.config", "oslo.log", "oslo.utils", "oslo.concurrency", "keystoneauth1",
-        "swiftclient", "psycopg2", "semantic-version",
+        "oslo.config", "oslo.log", "oslo.utils", "oslo.concurrency", "oslo.service",
+        "keystoneauth1", "swiftclient", "psycopg2", "semantic-version",
     )  # fmt: skip
     modules = "/usr/lib/python3/dist-packages"
     return Recipe(
@@ -141,7 +143,7 @@ def _backup(datastore: str, version: str) -> Recipe:
             f"{_PYTHON}/test", f"{_PYTHON}/pydoc_data", "/usr/bin/mariadb-check",
         ),
         entrypoint=("dumb-init", "--single-child", "--"),
-        environment={"LANG": "C.UTF-8"},
+        environment={"LANG": "C.UTF-8", "PATH": f"{_POSTGRESQL_BIN}:{_PATH}"},
         directory=f"/{BACKUP_CODE}",
     )  # fmt: skip
 

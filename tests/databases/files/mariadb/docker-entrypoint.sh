@@ -50,20 +50,21 @@ elif [ ! -d "$datadir/mysql" ]; then
     mkdir -p "$datadir"
     mariadb-install-db "$defaults" --datadir="$datadir" --skip-log-bin --skip-test-db \
         --auth-root-authentication-method=normal >/dev/null
-    {
-        echo "FLUSH PRIVILEGES;"
-        # mariadb-install-db lets these in without a password.
-        echo "DELETE FROM mysql.global_priv WHERE User <> 'mariadb.sys' AND Host <> 'localhost';"
-        echo "FLUSH PRIVILEGES;"
-        echo "ALTER USER root@localhost IDENTIFIED BY $password;"
-        echo "CREATE USER root@'%' IDENTIFIED BY $password;"
-        echo "GRANT ALL ON *.* TO root@'%' WITH GRANT OPTION;"
-        health_user
-    } | bootstrap
+    # mariadb-install-db lets root in without a password, under the names of this host as well.
+    # No echo here: that of this shell reads escapes.
+    bootstrap <<SQL
+FLUSH PRIVILEGES;
+DELETE FROM mysql.global_priv WHERE User <> 'mariadb.sys' AND Host <> 'localhost';
+FLUSH PRIVILEGES;
+ALTER USER root@localhost IDENTIFIED BY $password;
+CREATE USER root@'%' IDENTIFIED BY $password;
+GRANT ALL ON *.* TO root@'%' WITH GRANT OPTION;
+$(health_user)
+SQL
 elif [ -n "${MARIADB_AUTO_UPGRADE-}" ] && [ ! -e "$health" ]; then
-    {
-        echo "FLUSH PRIVILEGES;"
-        health_user
-    } | bootstrap
+    bootstrap <<SQL
+FLUSH PRIVILEGES;
+$(health_user)
+SQL
 fi
 exec "$@"

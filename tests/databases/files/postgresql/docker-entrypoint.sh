@@ -1,7 +1,7 @@
 #!/bin/bash
 # The part of the official image's entry point that Trove's agent relies on:
 #   options alone start postgres; an empty PGDATA gets a cluster, with POSTGRES_PASSWORD for
-#   the superuser postgres. It runs as whatever user the container has.
+#   the superuser postgres; PGDATA is closed to others. It runs as whatever user the container has.
 set -eu
 
 [[ ${1--} != -* ]] || set -- postgres "$@"
@@ -15,8 +15,12 @@ if ! getent passwd "$UID" >/dev/null; then
     export LD_PRELOAD=libnss_wrapper.so
 fi
 
-if [[ $1 == postgres && ! -s $PGDATA/PG_VERSION ]]; then
+# The agent makes it open to all, before a backup gets into it, too; the server refuses that.
+if [[ $1 == postgres ]]; then
     mkdir -p "$PGDATA"
+    chmod 700 "$PGDATA"
+fi
+if [[ $1 == postgres && ! -s $PGDATA/PG_VERSION ]]; then
     initdb --username=postgres --auth-local=trust --auth-host=scram-sha-256 \
         --pwfile=<(echo "${POSTGRES_PASSWORD:?is needed for an empty PGDATA}") >/dev/null
     echo "host all all all scram-sha-256" >>"$PGDATA/pg_hba.conf"
