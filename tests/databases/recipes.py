@@ -33,9 +33,9 @@ class Recipe:
 
     `packages` are installed beside Debian's essential ones. `hooks` are commands of a shell
     that are then run, with the tree's place as $1; of that tree, `drop` (patterns of a shell)
-    goes. What is in the directory `programs` of `files/` gets into /usr/local/bin. The rest is
-    as in the configuration of an image. Recipes that differ in nothing of the packages may
-    name a `layer` that they share.
+    goes. What is in the directory `programs` of `files/` gets into /usr/local/bin, with the
+    suffix `.sh`. Recipes that differ in nothing of the packages may name a `layer` that they
+    share. The rest is as in the configuration of an image.
     """
 
     name: str
@@ -76,7 +76,7 @@ class Recipe:
         if not self.programs:
             return {}
         return {
-            f"usr/local/bin/{path.name}": path.read_bytes()
+            f"usr/local/bin/{path.name}.sh": path.read_bytes()
             for path in sorted((_FILES / self.programs).iterdir())
         }
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from tests.container_images import Image
@@ -25,7 +28,7 @@ NAMES = {
 class DatabaseRegistry(RegistryServer):
     """A registry that holds the images of `datastores`, until `stop()` or the end of the block.
 
-    Images that are not in the cache `kept` are made first, one by one. `tls` and `login` are
+    Images that are not in the cache `kept` are made first, two at a time. `tls` and `login` are
     those of `RegistryServer`.
     """
 
@@ -38,9 +41,9 @@ class DatabaseRegistry(RegistryServer):
         tls: str = "",
         login: tuple[str, str] | None = None,
     ) -> None:
-        made = [(name, image) for d in datastores for name, image in _images(d, kept or cache())]
+        made = make_images(datastores, kept or cache())
         super().__init__(directory, tls=tls, login=login)
-        for name, image in made:
+        for name, image in made.items():
             repository, _, tag = name.rpartition(":")
             image.push(self, repository, tag)
 
@@ -53,10 +56,19 @@ class DatabaseRegistry(RegistryServer):
         return f"{self.host}/{server}:{version}", f"{self.host}/{backup}:{version}"
 
 
-def _images(datastore: str, kept: Path) -> list[tuple[str, Image]]:
-    server, backup, version = NAMES[datastore]
-    make = {"mariadb": make_mariadb, "postgresql": make_postgresql}[datastore]
-    return [
-        (f"{server}:{version}", make(kept)),
-        (f"{backup}:{version}", make_backup(datastore, kept)),
-    ]
+def make_images(datastores: Sequence[str], kept: Path) -> dict[str, Image]:
+    """The images of datastores by their names, two made at a time. Raises as they do."""
+    servers = {"mariadb": make_mariadb, "postgresql": make_postgresql}
+    work: dict[str, Callable[[], Image]] = {}
+    # Backup images share what takes longest: the first is made first, the others wait for it.
+    _, backup, version = NAMES[datastores[0]]
+    work[f"{backup}:{version}"] = partial(make_backup, datastores[0], kept)
+    for datastore in datastores:
+        server, _, version = NAMES[datastore]
+        work[f"{server}:{version}"] = partial(servers[datastore], kept)
+    for datastore in datastores[1:]:
+        _, backup, version = NAMES[datastore]
+        work[f"{backup}:{version}"] = partial(make_backup, datastore, kept)
+    with ThreadPoolExecutor(2) as pool:
+        futures = {name: pool.submit(make) for name, make in work.items()}
+        return {name: future.result() for name, future in futures.items()}

@@ -38,6 +38,7 @@ def shell_files() -> list[Path]:
         *(ROOT / "scripts").iterdir(),
         *(ROOT / ".ci").iterdir(),
         *(ROOT / "imagebuild/host").iterdir(),
+        *(ROOT / "tests/databases/files").rglob("*"),
         *(p for p in elements_dir().rglob("*") if p.parent.name != "environment.d"),
     ]
     return sorted(p for p in places if p.is_file() and _SHELL.match(first_line(p)))
@@ -93,6 +94,7 @@ def test_shell_files_are_all_seen() -> None:
         "scripts/quickstart",
         "scripts/setup.sh",
         "scripts/test",
+        "tests/databases/files/mariadb/docker-entrypoint",
     }
     assert set(hooks()) <= set(shell_files()), "a hook without a shell's shebang"
 
