@@ -104,6 +104,7 @@ def test_heartbeats_reach_the_conductor(
     assert agent.process.poll() is None
     first = plane.heartbeat(instance)
     assert first is not None
+    assert abs(first.timestamp() - time.time()) < 60
 
     until(lambda: (plane.heartbeat(instance) or first) > first, 20)
 
@@ -155,13 +156,12 @@ def test_a_backup_goes_to_swift_and_away_again(
 def test_an_agent_with_another_key_is_not_heard(plane: ControlPlane, workplace: Path) -> None:
     instance = plane.create_instance(prepare=False)
     plane.server_is(instance, "ACTIVE")
-    made = plane.heartbeat(instance)
 
     with peer(plane, instance, workplace / "wrong", key="k" * 32):
         time.sleep(3)  # it sends a heartbeat a second
 
         assert "cannot be decrypted" in (plane.rpc_problem(instance.id) or "")
-        assert plane.heartbeat(instance) == made
+        assert plane.heartbeat(instance) is None
 
     plane.delete(instance.id)
 

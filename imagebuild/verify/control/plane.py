@@ -151,7 +151,8 @@ class ControlPlane(Client):
         name: str = "verify",
     ) -> Instance:
         """Have Trove make an instance; returns when its task manager has asked Nova for the
-        server. Without `prepare` the agent is told nothing: it can be pinged, that is all.
+        server. Without `prepare` the agent is told nothing: it can be pinged, that is all; it
+        sends no heartbeat either.
 
         Raises VerifyError when Trove does not get that far.
         """
@@ -250,19 +251,19 @@ class ControlPlane(Client):
             time.sleep(_POLL_SECONDS)
 
     def heartbeat(self, instance: Instance) -> datetime | None:
-        """When trove-conductor last heard of the instance's agent (UTC); None: never.
+        """When the last heartbeat that trove-conductor took from the instance's agent was sent
+        (UTC, by the guest's clock); None: it took none yet.
 
-        Trove keeps it in service_statuses.updated_at, which no API shows; its table of
-        heartbeats is empty. The row is made with the instance, so what counts is a change.
+        The agent sends one when it begins to prepare, one when it is done, and regular ones
+        from then on: one that is told nothing (`prepare=False`) sends none. The conductor
+        keeps the time to drop what comes late; service_statuses.updated_at changes with other
+        things, too, and Trove's table of heartbeats stays empty.
         """
         if not re.fullmatch(r"[0-9a-f-]{36}", instance.id):
             raise ValueError(f"not an instance's id: {instance.id}")
-        moment = "DATE_FORMAT(updated_at, '%Y-%m-%dT%H:%i:%s.%f')"
-        where = f"instance_id = '{instance.id}'"
-        rows = self._database.query(f"SELECT {moment} FROM service_statuses WHERE {where};")  # noqa: S608
-        if not rows or rows[0][0] == "NULL":
-            return None
-        return datetime.fromisoformat(rows[0][0]).replace(tzinfo=timezone.utc)
+        where = f"instance_id = '{instance.id}' AND method_name = 'heartbeat'"
+        rows = self._database.query(f"SELECT sent FROM conductor_lastseen WHERE {where};")  # noqa: S608
+        return datetime.fromtimestamp(float(rows[0][0]), timezone.utc) if rows else None
 
     def agent_queue(self, instance: Instance) -> amqp.Queue | None:
         """The queue of an instance's agent. One consumer or more: the agent is connected, or
