@@ -166,7 +166,9 @@ def living(
             databases=account.databases if with_database else (),
             users=(account,) if with_database else (),
             volume_gb=VOLUME_GB,
-            prepare=with_database,
+            # At the agent level, too, whatever becomes of it: an agent that was told nothing
+            # sends no heartbeat.
+            prepare=True,
         )
         volume = here.path / "data.raw"
         with volume.open("wb") as file:
