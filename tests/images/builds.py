@@ -25,11 +25,11 @@ from imagebuild.host.run import network_env, run
 from imagebuild.host.worker import Worker
 from imagebuild.store.store import Store
 from imagebuild.verify.bootlevel import CONFIG_DRIVE, METADATA
+from tests.databases.registry import DatabaseRegistry
 from tests.images import standin
 from tests.images.boots import BootReport, boot
 from tests.images.elements import write_hook
 from tests.images.fs import ImageFs
-from tests.databases.registry import DatabaseRegistry
 from tests.images.registry import DATABASE, HOST, PASSWORD, USER, Registry
 from tests.images.verifying import Verified, database, verify
 

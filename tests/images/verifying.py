@@ -56,8 +56,9 @@ def verify(
 ) -> Verified:
     """Run the verb on an image; its report and cache lie below `directory` (made)."""
     directory.mkdir(parents=True)
+    whole = environment() | dict(env or {})
     argv = command(image, directory, *options)
-    done = subprocess.run(argv, env=environment() | dict(env or {}), capture_output=True, check=False)
+    done = subprocess.run(argv, env=whole, capture_output=True, check=False)
     return Verified(
         done.returncode, done.stdout.decode(), done.stderr.decode(), directory / "report",
         directory / "cache",
