@@ -19,11 +19,13 @@ _DOWNLOADS = ("sources", "containers", "resolved", "dib", "logs")
 
 def find(cache: Path, *, everything: bool) -> list[Path]:
     """Scratch that no build owns, and trees that an earlier version kept; with `everything`
-    also what no build uses of the cache's own store, and, when no build is running, downloads
-    and logs.
+    also what no build uses of the cache's own store, control planes that nobody runs, and, when
+    no build is running, downloads and logs.
     """
     found = scratch.abandoned(cache / "scratch")
     trees = sorted((cache / "trees").glob("*"))
+    if everything:
+        trees += sorted((cache / "verify").glob("*"))
     found += [t for t in trees if not scratch.is_held(_lock(cache, t))]
     limit = 0 if everything else None
     pruned = prune(Store(cache / "store"), None, limit=limit)
@@ -44,7 +46,7 @@ def remove(cache: Path, found: Sequence[Path], *, everything: bool) -> list[Path
         for path in found:
             if path.parent in (cache / "scratch", store, store / "drafts"):
                 continue  # swept below, under its own lock
-            if path.parent == cache / "trees":
+            if path.parent in (cache / "trees", cache / "verify"):
                 try:
                     held.enter_context(scratch.lock(_lock(cache, path), wait=False))
                 except TemporaryError:
@@ -58,7 +60,9 @@ def remove(cache: Path, found: Sequence[Path], *, everything: bool) -> list[Path
 
 
 def _lock(cache: Path, tree: Path) -> Path:
-    """The lock file that an earlier version's build holds while it uses a tree."""
+    """The lock file that is held while a tree is used: by an earlier version's build, or by a
+    control plane (verify.control.environment).
+    """
     return cache / "locks" / f"{tree.name}.lock"
 
 

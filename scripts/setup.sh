@@ -8,6 +8,8 @@ repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # What a build needs (imagebuild/host/preflight.py says what for), and Python itself.
 build_packages=(mmdebstrap debootstrap apt dpkg util-linux mount procps gnupg gpgv e2fsprogs mtools
     qemu-utils python3 python3-venv git ca-certificates zstd)
+# What verifying an image needs beyond booting it: the services below Trove.
+verify_packages=(rabbitmq-server mariadb-server)
 # What booting an image needs.
 boot_packages=(qemu-system-x86 ovmf genisoimage)
 

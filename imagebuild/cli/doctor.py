@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _MARKS = {"ok": "✓", "warning": "!", "missing": "✗", "skipped": "-"}
 _STYLES = {"ok": "green", "warning": "yellow", "missing": "bold red", "skipped": "dim"}
-_NEEDS = ("build", "boot", "publish", "mirror")
+_NEEDS = ("build", "boot", "verify", "publish", "mirror")
 
 
 @click.command(epilog="Example: imagebuild doctor ubuntu jammy --for build --for boot")

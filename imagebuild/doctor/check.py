@@ -20,6 +20,7 @@ class Need(str, enum.Enum):
 
     BUILD = "build"
     BOOT = "boot"
+    VERIFY = "verify"
     PUBLISH = "publish"
     MIRROR = "mirror"
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from imagebuild.doctor.check import Check, Finding, Level, Need, Subject, ok
 from imagebuild.doctor.host import Host
-from imagebuild.host.preflight import BOOT_TOOLS, BUILD_TOOLS
+from imagebuild.host.preflight import BOOT_TOOLS, BUILD_TOOLS, VERIFY_TOOLS
 
 GROUP = "programs"
+_BUILDING = "a build"
 
 Version = tuple[int, ...]
 
@@ -87,12 +88,17 @@ def build_programs(host: Host, subject: Subject) -> Iterator[Finding]:
     tools = dict(BUILD_TOOLS)
     if subject.profile and (subject.profile.agent.source or "").startswith("git+"):
         tools["git"] = "git"
-    yield from _programs(host, tools, "a build")
+    yield from _programs(host, tools, _BUILDING)
 
 
 def boot_programs(host: Host, subject: Subject) -> Iterator[Finding]:  # noqa: ARG001
     """What booting an image runs."""
     yield from _programs(host, BOOT_TOOLS, "booting an image")
+
+
+def verify_programs(host: Host, subject: Subject) -> Iterator[Finding]:  # noqa: ARG001
+    """What the control plane of a verification runs."""
+    yield from _programs(host, VERIFY_TOOLS, "verifying an agent and its database")
 
 
 def _programs(host: Host, tools: Mapping[str, str], purpose: str) -> Iterator[Finding]:
@@ -108,7 +114,7 @@ def _programs(host: Host, tools: Mapping[str, str], purpose: str) -> Iterator[Fi
         detail=", ".join(t.replace("|", " or ") for t in missing),
         prevents=purpose,
         install=tuple(dict.fromkeys(tools[t] for t in missing)),
-        advice="scripts/imagebuild does it for you" if tools is not BOOT_TOOLS else "",
+        advice="scripts/imagebuild does it for you" if purpose == _BUILDING else "",
     )
 
 
@@ -152,7 +158,8 @@ def _wants_zstd(subject: Subject) -> bool:
 
 
 BUILD = frozenset({Need.BUILD})
-BOOT = frozenset({Need.BOOT})
+BOOT = frozenset({Need.BOOT, Need.VERIFY})
+VERIFY = frozenset({Need.VERIFY})
 
 CHECKS = (
     Check("python", GROUP, "Python", frozenset(Need), python),
@@ -160,4 +167,5 @@ CHECKS = (
     Check("build-programs", GROUP, "programs that a build runs", BUILD, build_programs),
     Check("versions", GROUP, "versions of programs", BUILD, versions),
     Check("boot-programs", GROUP, "programs that booting runs", BOOT, boot_programs),
+    Check("verify-programs", GROUP, "programs that a control plane runs", VERIFY, verify_programs),
 )

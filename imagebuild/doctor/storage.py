@@ -186,7 +186,7 @@ def inodes(host: Host, subject: Subject) -> Iterator[Finding]:
 
 def temporary(host: Host, subject: Subject) -> Iterator[Finding]:
     """Space for temporary files."""
-    needed = BOOT_TEMPORARY if Need.BOOT in subject.needs else TEMPORARY
+    needed = BOOT_TEMPORARY if {Need.BOOT, Need.VERIFY} & subject.needs else TEMPORARY
     directory = host.temporary
     usage = host.usage(directory)
     free = usage.free
@@ -212,10 +212,11 @@ def gib(size: int, digits: int = 1) -> str:
 
 
 _BUILD = frozenset({Need.BUILD})
+_TEMPORARY = frozenset({Need.BUILD, Need.BOOT, Need.VERIFY})
 CHECKS = (
     Check("writable", GROUP, "rights where results go", _BUILD, writable),
     Check("filesystem", GROUP, "the cache's filesystem", _BUILD, filesystem),
     Check("space", GROUP, "free space", _BUILD, space),
     Check("inodes", GROUP, "free inodes", _BUILD, inodes),
-    Check("temporary", GROUP, "temporary files", frozenset({Need.BUILD, Need.BOOT}), temporary),
+    Check("temporary", GROUP, "temporary files", _TEMPORARY, temporary),
 )

@@ -34,6 +34,17 @@ BOOT_TOOLS = {
     "genisoimage|xorriso": "genisoimage",
 }
 
+#: The same for a control plane, which the levels agent and database of a verification have
+#: beside the machine.
+VERIFY_TOOLS = {
+    "rabbitmq-server": "rabbitmq-server",
+    "epmd": "rabbitmq-server",
+    "mariadbd": "mariadb-server",
+    "mariadb-install-db": "mariadb-server",
+    "mariadb": "mariadb-server",
+    "setpriv": "util-linux",
+}
+
 #: Debian's architecture -> what `uname -m` says, and wheels' platform tags.
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 

@@ -70,6 +70,15 @@ def test_trees_of_an_earlier_version_go(cache: Path, capsys: pytest.CaptureFixtu
     assert [p.name for p in (cache / "trees").iterdir()] == ["base-1"]
 
 
+def test_control_planes_that_run_stay(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("control-2026.1-aa", "control-2026.2-bb"):
+        (cache / "verify" / name / "venv").mkdir(parents=True)
+    assert not [n for n in cleaned(capsys, cache) if n.startswith("verify")]
+    with scratch.lock(cache / "locks/control-2026.2-bb.lock", shared=True):
+        assert "verify/control-2026.1-aa" in cleaned(capsys, cache, "--all")
+    assert [p.name for p in (cache / "verify").iterdir()] == ["control-2026.2-bb"]
+
+
 def test_nothing_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["clean", "--all", "--cache-dir", str(tmp_path / "none")]) == 0
     assert "nothing to remove" in capsys.readouterr().err

@@ -51,7 +51,7 @@ def test_this_host_is_ready_to_build(
     assert f"  ✓ keyrings: {keyring}" in lines
     assert "  - package mirrors: not asked, offline" in lines
     assert lines[-2].startswith("this host is ready for: build")
-    assert lines[-1] == "not looked at: boot, publish, mirror (--for all)"
+    assert lines[-1] == "not looked at: boot, verify, publish, mirror (--for all)"
     assert left(tmp_path) == {"keys.gpg"}, "doctor has changed something"
 
 
@@ -80,7 +80,7 @@ def test_what_is_wrong_what_it_prevents_and_what_to_run(
     assert "  ✗ the archive's keyring is not there\n" in out
     assert out.endswith(
         "this host cannot do: build\n"
-        "not looked at: boot, publish, mirror (--for all)\n"
+        "not looked at: boot, verify, publish, mirror (--for all)\n"
         "to mend it, run:\n"
         "    dnf install mtools\n"
     )

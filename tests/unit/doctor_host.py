@@ -13,7 +13,7 @@ from imagebuild.doctor.examine import CHECKS, examine
 from imagebuild.doctor.host import Host, Mount, Said, Trial, Usage
 from imagebuild.errors import PreflightError
 from imagebuild.host.kvm import Kvm
-from imagebuild.host.preflight import BOOT_TOOLS, BUILD_TOOLS
+from imagebuild.host.preflight import BOOT_TOOLS, BUILD_TOOLS, VERIFY_TOOLS
 from imagebuild.host.ram import Memory
 
 OS_RELEASE = {
@@ -36,7 +36,7 @@ class Facts:
 
     distribution: str = "debian"
     programs: frozenset[str] = frozenset(
-        {n for t in {**BUILD_TOOLS, **BOOT_TOOLS} for n in t.split("|")} | {"sudo"}
+        {n for t in {**BUILD_TOOLS, **BOOT_TOOLS, **VERIFY_TOOLS} for n in t.split("|")} | {"sudo"}
     )
     versions: Mapping[str, str] = field(default_factory=lambda: VERSIONS)
     python: tuple[int, int, int] = (3, 11, 2)

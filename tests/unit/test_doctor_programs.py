@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from imagebuild.doctor.check import Level
-from imagebuild.doctor.examine import remedies, remedy
+from imagebuild.doctor.check import Level, Need
+from imagebuild.doctor.examine import examine, remedies, remedy
 from imagebuild.doctor.packages import Family, family, install_command, local_names
 from tests.unit.doctor_host import OS_RELEASE, VERSIONS, Described, Facts, found, profile, subject
 from tests.unit.doctor_host import the_one as one
@@ -70,6 +70,16 @@ def test_missing_boot_programs(distribution: str, command: str) -> None:
     assert remedy(host, finding) == command
     with_one = Described(Facts(distribution, programs=ALL - {"genisoimage"}))
     assert found(with_one, "boot-programs")[0].level is Level.OK
+
+
+def test_missing_services_of_a_verification() -> None:
+    host = Described(Facts("debian", programs=ALL - {"rabbitmq-server", "epmd", "mariadbd"}))
+    finding = one(host, "verify-programs", Level.MISSING, subject(Need.VERIFY))
+    assert finding.detail == "rabbitmq-server, epmd, mariadbd"
+    assert finding.prevents == "verifying an agent and its database"
+    assert remedy(host, finding) == "apt-get install mariadb-server rabbitmq-server"
+    report = examine(host, subject(Need.BUILD, Need.VERIFY), ask_network=False)
+    assert report.prevented == [Need.VERIFY]
 
 
 def test_python_that_is_too_old() -> None:

@@ -55,17 +55,24 @@ class Client:
         return str(self._ask("POST", "/instances", {"instance": body})["instance"]["id"])
 
     def state(self, instance: str) -> State | None:
-        """What Trove says of an instance now; None when there is none (any more)."""
+        """What Trove says of an instance now; None when there is none (any more).
+
+        From the list: for a single instance trove-api asks its agent how full the volume is,
+        and waits for one that is not there.
+        """
+        rows = self._ask("GET", "/instances")["instances"]
+        found = next((row for row in rows if row["id"] == instance), None)
+        if found is None:
+            return None
+        return State(str(found["status"]), str(found.get("operating_status", "")))
+
+    def fault(self, instance: str) -> str:
+        """Why Trove gave an instance up, in its words; "" when it says nothing."""
         answer = self._request("GET", f"/instances/{instance}")
         if answer.status_code == 404:
-            return None
-        found = self._checked(answer)["instance"]
-        fault = found.get("fault") or {}
-        return State(
-            status=str(found["status"]),
-            operating_status=str(found.get("operating_status", "")),
-            fault=str(fault.get("message", "")),
-        )
+            return ""
+        fault = self._checked(answer)["instance"].get("fault") or {}
+        return str(fault.get("message", ""))
 
     def rpc_problem(self, instance: str) -> str | None:
         """None when the agent answers a call of Trove's own `guestagent.api` (rpc_ping, with

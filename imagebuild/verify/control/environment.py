@@ -2,7 +2,7 @@
 
     CACHE/verify/control-SERIES-ID/venv            the packages of the series' lock file
                                   /database        a data directory with Trove's schema
-    CACHE/verify/control-SERIES-ID.lock            held by who makes, removes or uses it
+    CACHE/locks/control-SERIES-ID.lock             held by who makes, removes or uses it
 
 The same lock files as in the image pin it, for a Python of the host. ID follows from all
 that goes into it, so what is there is right; it is made beside and renamed.
@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -36,6 +35,7 @@ from imagebuild.errors import (
 )
 from imagebuild.host.namespace import remove_tree
 from imagebuild.host.run import base_env, run, which
+from imagebuild.host.scratch import directory as scratch_directory
 from imagebuild.host.scratch import lock
 
 #: Counts up when what `_make` does changes.
@@ -128,14 +128,11 @@ def prepare(
         if path.is_dir():
             return environment  # somebody else made it meanwhile
         tell(f"installing Trove {choice.version} for the control plane (once)")
-        draft = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-        try:
-            draft.chmod(0o755)
+        with _scratch(cache / "scratch") as scratch:
+            draft = scratch / path.name
+            draft.mkdir()
             _make(choice, draft / "venv", path / "venv", cache / "sources", env, offline)
             draft.rename(path)
-        except BaseException:
-            shutil.rmtree(draft, ignore_errors=True)
-            raise
     _remove_stale(path, choice.series)
     return environment
 
@@ -171,21 +168,28 @@ def _series_name(version: str) -> str:
 
 
 def _lock_file(path: Path) -> Path:
-    return path.parent / f"{path.name}.lock"
+    return path.parent.parent / "locks" / f"{path.name}.lock"
+
+
+@contextmanager
+def _scratch(root: Path) -> Iterator[Path]:
+    """A scratch directory as builds have them: what a killed run leaves, the next one sweeps."""
+    with scratch_directory(root, "control") as work:
+        try:
+            yield work
+        finally:
+            remove_tree(work)
+            (root / f"{work.name}.lock").unlink(missing_ok=True)
 
 
 def _remove_stale(kept: Path, series: Series) -> None:
-    """Environments of the series that nothing asks for any more, and drafts of killed runs.
-
-    What somebody uses stays; so do drafts, while somebody holds their environment's lock.
-    """
-    for path in [*kept.parent.glob(f"control-{series.name}-*"), *kept.parent.glob(".control-*")]:
-        if path == kept or not path.is_dir():
+    """Remove environments of the series that nothing asks for any more; what is used stays."""
+    for path in kept.parent.glob(f"control-{series.name}-*"):
+        if path == kept:
             continue
-        name = path.name if path.name.startswith("control") else path.name[1:].rsplit("-", 1)[0]
         with (
             contextlib.suppress(TemporaryError, OSError),
-            lock(kept.parent / f"{name}.lock", wait=False),
+            lock(_lock_file(path), wait=False),
         ):
             remove_tree(path)
 
@@ -311,9 +315,10 @@ def _build(
 
 
 def _compile(venv: Path, python: str) -> None:
-    """Byte code of all packages, checked by digest: the files' times are the wheels'."""
+    """Byte code of all packages but for their tests: the services' user cannot keep it."""
     argv: list[str | Path] = [venv / "bin/python", "-I", "-m", "compileall", "-q", "-j", "0"]
-    argv += ["--invalidation-mode", "unchecked-hash", venv / f"lib/python{python}/site-packages"]
+    argv += ["-x", "/tests/", "--invalidation-mode", "unchecked-hash"]
+    argv += [venv / f"lib/python{python}/site-packages"]
     run(argv, check=False, timeout=_INSTALL_SECONDS)  # templates need not be Python
 
 

@@ -177,9 +177,7 @@ class ControlPlane(Client):
             self._daemons.check()
             state = self.state(instance)
             if time.monotonic() > deadline or (state and state.status in _GIVEN_UP):
-                raise self._gave_up(
-                    f"Trove did not ask for a server for instance {instance}", state
-                )
+                raise self._gave_up("Trove did not ask for a server", instance)
             time.sleep(0.1)
         return Instance(
             id=instance,
@@ -243,7 +241,7 @@ class ControlPlane(Client):
             if until(state):
                 return state
             if state.status in _GIVEN_UP:
-                raise self._gave_up("Trove gave the instance up", state)
+                raise self._gave_up("Trove gave the instance up", instance.id)
             if time.monotonic() > deadline:
                 raise TimeoutError(
                     f"after {timeout:.0f} s Trove says {state.status}/{state.operating_status}"
@@ -283,11 +281,9 @@ class ControlPlane(Client):
             found[daemon.name] = [_SECRET.sub("***", line)[:400] for line in told[-lines:]]
         return found
 
-    def _gave_up(self, what: str, state: State | None) -> VerifyError:
-        said = [f"{state.status}: {state.fault}"] if state and state.fault else []
-        told = [
-            line for name, ls in self.logs(5).items() if name.startswith("trove") for line in ls
-        ]
-        return VerifyError(
-            what, where=str(self._daemons.run_dir / "log"), detail="\n".join(said + told)
-        )
+    def _gave_up(self, what: str, instance: str) -> VerifyError:
+        lines = [self.fault(instance)]
+        for name, told in self.logs(5).items():
+            lines += told if name.startswith("trove") else []
+        detail = "\n".join(filter(None, lines))
+        return VerifyError(what, where=str(self._daemons.run_dir / "log"), detail=detail)

@@ -29,7 +29,7 @@ REGION = "RegionOne"
 _SYNC_SECONDS = 300.0
 #: What an emulated machine needs; Trove's own limits are for real ones. In seconds.
 _PATIENCE = {
-    "agent_call_low_timeout": "60",
+    "agent_call_low_timeout": "30",
     "agent_call_high_timeout": "900",
     "agent_replication_snapshot_timeout": "36000",
     "command_process_timeout": "300",

@@ -85,13 +85,12 @@ class Instance:
 
 @dataclass(frozen=True)
 class State:
-    """What Trove says of an instance: `status` (BUILD … ACTIVE, ERROR), `operating_status`
-    (HEALTHY …), the text of its fault.
+    """What Trove says of an instance: `status` (BUILD … ACTIVE, ERROR) and `operating_status`
+    (HEALTHY …).
     """
 
     status: str
     operating_status: str
-    fault: str = ""
 
 
 @dataclass(frozen=True)
