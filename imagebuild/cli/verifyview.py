@@ -71,7 +71,8 @@ class View:
 
     def _flush(self) -> None:
         if self._passed:
-            self._terminal.info(f"✓ static: {self._passed} checks passed", "green")
+            plural = "" if self._passed == 1 else "s"
+            self._terminal.info(f"✓ static: {self._passed} check{plural} passed", "green")
             self._passed = 0
 
     @contextmanager
