@@ -9,7 +9,7 @@ from pathlib import Path
 _ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_c])|[\r\0]")
 
 KERNEL = re.compile(r"Linux version \d")
-SYSTEMD = re.compile(r"systemd\[1\]: |^Welcome to .*!$", re.MULTILINE)
+SYSTEMD = re.compile(r"systemd\[1\]: |^Welcome to (?!GRUB).*!$", re.MULTILINE)
 LOGIN = re.compile(r"login: ?$", re.MULTILINE)
 PANIC = re.compile(r"Kernel panic - not syncing")
 INITRAMFS = re.compile(r"^\(initramfs\)", re.MULTILINE)

@@ -84,7 +84,7 @@ def vendor_data() -> str:
         "probe": _PROBE.format(
             port=PROBE_PORT, directory=DIRECTORY, units=" ".join(UNITS), alive=ALIVE, every=EVERY
         ),
-        "shell": _SHELL.format(port=SHELL_PORT),
+        "shell": shell_loop(),
     }
     writes = "".join(
         f"echo {base64.b64encode(text.encode()).decode()} | base64 -d >$dir/{name}.sh\n"
@@ -104,6 +104,11 @@ def vendor_data() -> str:
     parts = MIMEMultipart(boundary="==imagebuild-probe==")
     parts.attach(MIMEText(hook, "cloud-boothook", "utf-8"))
     return parts.as_string()
+
+
+def shell_loop() -> str:
+    """The script that keeps a root shell on its port."""
+    return _SHELL.format(port=SHELL_PORT)
 
 
 @dataclass

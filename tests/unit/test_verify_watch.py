@@ -167,6 +167,7 @@ def test_only_an_emulated_guest_stalls_and_only_before_systemd(
         (TCG, KERNEL, Kind.STALLED),
         (TCG, systemd, Kind.LATE),
         (KVM, KERNEL, Kind.LATE),
+        (TCG, "Welcome to GRUB!\n" + KERNEL, Kind.STALLED),
     ]:
         with stand_in(tmp_path, accelerator) as machine:
             machine.console.write_text(console)
