@@ -28,10 +28,17 @@ _SMBIOS = (
     "type=1,manufacturer=OpenStack Foundation,product=OpenStack Nova,version=31.0.0,"
     "family=Virtual Machine"
 )
-#: Debian's architecture -> program, package, machine.
-_SYSTEMS = {
-    "amd64": ("qemu-system-x86_64", "qemu-system-x86", "q35"),
-    "arm64": ("qemu-system-aarch64", "qemu-system-arm", "virt"),
+#: Debian's architecture -> program, package.
+_PROGRAMS = {
+    "amd64": ("qemu-system-x86_64", "qemu-system-x86"),
+    "arm64": ("qemu-system-aarch64", "qemu-system-arm"),
+}
+#: Architecture, firmware -> machine. `pc` is Nova's own choice for x86_64 as long as nobody
+#: sets hw_machine_type; where UEFI is set, q35 mostly is, too.
+_MACHINES = {
+    ("amd64", Firmware.BIOS): "pc",
+    ("amd64", Firmware.UEFI): "q35",
+    ("arm64", Firmware.UEFI): "virt",
 }
 
 
@@ -41,17 +48,20 @@ def qemu_argv(spec: MachineSpec, logs: Path, scratch: Path) -> list[str]:
     Copies the firmware's variables into `scratch`. Raises PreflightError for what the host
     does not have.
     """
-    program, package, machine = _SYSTEMS[spec.arch]
+    machine = _MACHINES.get((spec.arch, spec.firmware))
+    if machine is None:
+        raise PreflightError(f"a machine of {spec.arch} has no BIOS", hint="--firmware uefi")
     argv = [
-        need(program, package),
+        need(*_PROGRAMS[spec.arch]),
         "-nodefaults", "-no-user-config", "-no-reboot",
         "-M", machine, *spec.accelerator.options,
         "-m", str(spec.memory_mib), "-smp", str(spec.cpus),
         "-display", "none", "-monitor", "none",
         "-serial", f"file:{_value(logs / CONSOLE)}",
         "-qmp", f"unix:{QMP_SOCKET},server=on,wait=off",
-        "-smbios", f"{_SMBIOS}",
-        *_processor(spec), *_firmware(spec, scratch), *_disks(spec), *_channels(spec, logs),
+        "-smbios", _SMBIOS,
+        *_processor(spec), *_firmware(spec, scratch), *_disks(spec, machine),
+        *_channels(spec, logs),
         "-device", "virtio-rng-pci",
     ]  # fmt: skip
     for number, nic in enumerate(spec.nics):
@@ -68,8 +78,6 @@ def _processor(spec: MachineSpec) -> list[str]:
 
 def _firmware(spec: MachineSpec, scratch: Path) -> list[str]:
     if spec.firmware is Firmware.BIOS:
-        if spec.arch != "amd64":
-            raise PreflightError(f"a machine of {spec.arch} has no BIOS", hint="--firmware uefi")
         return []
     code, variables = find_uefi(spec.arch)
     shutil.copyfile(variables, scratch / VARIABLES)
@@ -79,8 +87,13 @@ def _firmware(spec: MachineSpec, scratch: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def _disks(spec: MachineSpec) -> list[str]:
-    """The root disk is vda, the volumes follow, the ConfigDrive is last: as Trove counts on.
+def _disks(spec: MachineSpec, machine: str) -> list[str]:
+    """The root disk is vda, the volumes follow: Trove counts on it.
+
+    The ConfigDrive is a CD-ROM, as Nova makes it (nova/virt/libvirt/blockinfo.py), where the
+    machine has an IDE controller. Elsewhere it is the last disk, as with
+    config_drive_format=vfat: Nova's would be on SATA or SCSI, for which the kernels of the
+    cloud images have no driver.
 
     All of it is thrown away, so nothing need ever reach the disk; the volumes are the
     caller's, and a crash of the host is not what is tried here.
@@ -92,7 +105,8 @@ def _disks(spec: MachineSpec) -> list[str]:
     ]
     if spec.config_drive:
         iso = _value(spec.config_drive.resolve())
-        drives.append(f"file={iso},if=virtio,format=raw,readonly=on")
+        bus = "ide,media=cdrom" if machine == "pc" else "virtio"
+        drives.append(f"file={iso},if={bus},format=raw,readonly=on")
     return [word for drive in drives for word in ("-drive", drive)]
 
 

@@ -63,8 +63,9 @@ def test_volumes_come_before_the_config_drive(spec: MachineSpec, tmp_path: Path)
     assert root.startswith("file=disk.qcow2,")
     assert second.startswith(f"file={tmp_path}/a,,b.raw,if=virtio,format=raw")
     assert "readonly" not in second
-    assert third.startswith(f"file={tmp_path}/c.iso,")
-    assert "readonly=on" in third
+    assert third == f"file={tmp_path}/c.iso,if=ide,media=cdrom,format=raw,readonly=on"
+    uefi = values("-drive", pairs(replace(full, firmware=Firmware.UEFI), tmp_path))
+    assert uefi[-1] == f"file={tmp_path}/c.iso,if=virtio,format=raw,readonly=on"
 
 
 def test_guest_reaches_the_forwarded_ports_and_nothing_else(
