@@ -107,7 +107,11 @@ def booted(
                 raise
             stalls.append(dict(exc.facts) | {"logs": exc.where, "console": exc.evidence[-3:]})
             again = boot.logs / "again"
-            found = stack.enter_context(_attempt(boot, again, stalls, on_milestone))
+            try:
+                found = stack.enter_context(_attempt(boot, again, stalls, on_milestone))
+            except BootTroubleError as second:
+                second.facts = dict(second.facts) | {"stalls": stalls}
+                raise
         yield found
 
 
@@ -243,6 +247,10 @@ def _trouble(prefix: str, exc: BootTroubleError) -> Check:
     hint = f"the console: {exc.where}/console.log"
     if exc.blames_host:
         hint += "; a host with KVM, or with less to do, can tell more"
+        if exc.kind is Kind.STALLED:
+            ends = {tuple(exc.evidence[-1:]), *(tuple(s["console"][-1:]) for s in _stalls(exc))}
+            where = "the same line" if len(ends) == 1 else "another line"
+            hint += f"; it stalled twice, the second time at {where}"
     elif exc.kind is Kind.SILENT:
         hint += f"; processors: {exc.facts.get('processors')}"
     return Check(
@@ -250,6 +258,11 @@ def _trouble(prefix: str, exc: BootTroubleError) -> Check:
         evidence=tuple(exc.evidence), hint=hint, cause=cause_of("\n".join(exc.evidence)),
         seconds=max(exc.seen.values(), default=None),
     )  # fmt: skip
+
+
+def _stalls(exc: BootTroubleError) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = exc.facts.get("stalls", [])
+    return found
 
 
 def _journal(guest: Guest) -> list[str]:

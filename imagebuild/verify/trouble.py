@@ -57,14 +57,18 @@ class BootTroubleError(VerifyError):
 
     @property
     def blames_host(self) -> bool:
-        """Whether the image may be right: the host did not give the guest its time."""
-        return self.kind is Kind.STALLED or bool(self.facts.get("slow"))
+        """Whether the image may be right: the emulator failed, the host was too slow, or ended
+        qemu (a guest that turns itself off ends it with status 0).
+        """
+        was_killed = self.kind is Kind.ENDED and self.facts.get("exit_status") != 0
+        return self.kind is Kind.STALLED or was_killed or bool(self.facts.get("slow"))
 
 
 def diagnose(machine: Machine) -> dict[str, Any]:
     """What qemu says of a machine that makes no progress: state, processors, the screen."""
     if machine.has_ended:
-        return {"status": f"ended with status {machine.process.returncode}"}
+        status = machine.process.returncode
+        return {"status": f"ended with status {status}", "exit_status": status}
     try:
         qmp = machine.qmp
         facts: dict[str, Any] = {"status": qmp.status()}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +133,17 @@ def test_a_machine_that_ends_is_noticed(machine: Machine) -> None:
     error = failure(Watch(machine))
     assert error.kind is Kind.ENDED
     assert "status -9" in str(error.facts["status"])
+    assert error.blames_host
     assert error.evidence[-1] == "qemu: out of memory"
+
+
+def test_a_guest_that_turns_itself_off_is_to_blame(machine: Machine) -> None:
+    machine.console.write_text(KERNEL)
+    with subprocess.Popen(["true"]) as process:
+        process.wait()
+        error = failure(Watch(replace(machine, process=process)))
+    assert error.kind is Kind.ENDED
+    assert not error.blames_host
 
 
 def test_silence_names_the_milestone_and_shows_the_screen(
@@ -221,6 +233,8 @@ def test_a_stall_is_tried_once_more_and_told(
     run, checks = check_boot(boot_of(empty_image(tmp_path), tmp_path))
     (check,) = checks
     assert check.outcome is Outcome.UNKNOWN
+    assert "it stalled twice" in check.hint
+    assert len(run.facts["stalls"]) == 1
     assert run.logs.endswith("/again")
     assert run.facts["status"] == "running"
 
