@@ -17,6 +17,9 @@ GUEST_AGENT = "guest-agent.service"
 _DIRECTORIES = ("/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system",
                 "/usr/lib/systemd/system", "/lib/systemd/system")  # fmt: skip
 
+_GENERATORS = ("/usr/lib/systemd/system-generators", "/lib/systemd/system-generators")
+NETWORK = ("networking.service", "systemd-networkd.service", "NetworkManager.service")
+
 #: Of each line of names one must be enabled.
 _WANTED: dict[str, tuple[str, tuple[tuple[str, ...], ...]]] = {
     "docker": ("docker starts", (("docker.service",),)),
@@ -31,10 +34,6 @@ _WANTED: dict[str, tuple[str, tuple[tuple[str, ...], ...]]] = {
         ),
     ),
     "ssh": ("sshd starts", (("ssh.service", "ssh.socket", "sshd.service", "sshd.socket"),)),
-    "network": (
-        "the network is brought up",
-        (("networking.service", "systemd-networkd.service", "NetworkManager.service"),),
-    ),
     "time": (
         "the clock is kept",
         (("chrony.service", "chronyd.service", "systemd-timesyncd.service", "ntp.service",
@@ -165,6 +164,21 @@ def settings(text: str, key: str) -> list[str]:
     return values
 
 
+def network(subject: Subject) -> Iterator[Problem]:
+    """Something brings up the cards that cloud-init has configured."""
+    problem = _unit(subject.tree, NETWORK)
+    if problem is None:
+        return
+    # netplan's generator starts networkd at each boot, without a link in the image.
+    networkd = "systemd-networkd.service"
+    generators = (f"{d}/netplan" for d in _GENERATORS)
+    has_netplan = any(map(subject.tree.resolve, generators))
+    if not (has_netplan and unit_file(subject.tree, networkd)):
+        yield problem
+    elif is_masked(subject.tree, networkd):
+        yield _masked(networkd)
+
+
 def hostnic(subject: Subject) -> Iterator[Problem]:
     """Network isolation needs docker's plugin: its socket is enabled where the image has it."""
     name = "docker-hostnic.socket"
@@ -179,6 +193,7 @@ QUESTIONS = (
         Question(f"static/units/{name}", good, functools.partial(_ask, groups))
         for name, (good, groups) in _WANTED.items()
     ),
+    Question("static/units/network", "the network is brought up", network),
     Question("static/units/guest-agent", "the guest agent starts", guest_agent),
     Question("static/units/hostnic", "docker's plugin for isolated networks starts", hostnic),
 )
