@@ -1,4 +1,8 @@
-"""The two production images, read without a boot. What makes an image unsafe: test_safety.py."""
+"""What the two production builds put into their images, beyond what any image must have.
+
+That they are sound is what `check_static` says of them: test_broken.py. What makes an image
+unsafe: test_safety.py.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,10 @@ import json
 import re
 import stat
 import subprocess
-from importlib.metadata import Distribution, distributions
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
-from packaging.requirements import Requirement
 
 from imagebuild.digest import of_file
 from imagebuild.host.run import run
@@ -42,45 +45,9 @@ def test_disk_has_the_size_of_the_profile(built: Built) -> None:
     assert info["format-specific"]["data"]["compression-type"] == "zstd"
 
 
-def test_filesystem_is_clean_and_labelled(built: Built) -> None:
-    done = run(["e2fsck", "-fn", built.fs.device], check=False)
-    assert done.returncode == 0, done.stdout.decode()
-    dump = run(["dumpe2fs", "-h", built.fs.device]).stdout.decode()
-    assert re.search(r"Filesystem volume name: +cloudimg-rootfs$", dump, re.MULTILINE)
-    # Older kernels and e2fsprogs must be able to check and grow it.
-    assert "metadata_csum_seed" not in dump
-    assert "orphan_file" not in dump
-
-
-def test_fstab_finds_the_root_by_label(built: Built) -> None:
-    lines = [x.split() for x in built.fs.read("/etc/fstab").splitlines() if x[:1] not in ("#", "")]
-    assert [line[:3] for line in lines] == [["LABEL=cloudimg-rootfs", "/", "ext4"]]
-
-
-def test_bootloader_is_whole(built: Built) -> None:
-    fs = built.fs
-    bios, esp, _ = fs.partitions
-    core = fs.read_bytes("/boot/grub/i386-pc/core.img")
-    with fs.raw.open("rb") as raw:
-        boot_code = raw.read(440)
-        raw.seek(bios.offset)
-        on_disk = raw.read(len(core))
-    assert boot_code[0x5C:0x64] == bios.first_lba.to_bytes(8, "little")
-    # Only diskboot's block list (the second sector number) is filled in.
-    assert on_disk[512:] == core[512:]
-    listing = run(["mdir", "-b", "-i", f"{fs.raw}@@{esp.offset}", "::/EFI/BOOT"]).stdout.decode()
-    assert "BOOTX64.EFI" in listing
-    # The modules that a later update-grub asks for.
+def test_grub_has_the_modules_that_a_later_update_grub_asks_for(built: Built) -> None:
     for platform in ("i386-pc", "x86_64-efi"):
-        assert {"gzio.mod", "part_gpt.mod", "ext2.mod"} <= fs.names(f"/boot/grub/{platform}")
-
-
-def test_grub_starts_the_installed_kernel(built: Built) -> None:
-    config = built.fs.read("/boot/grub/grub.cfg")
-    kernel = re.search(r"linux (/boot/vmlinuz-\S+) root=LABEL=cloudimg-rootfs", config)
-    assert kernel
-    assert built.fs.exists(kernel[1])
-    assert built.fs.exists(kernel[1].replace("vmlinuz", "initrd.img"))
+        assert {"gzio.mod", "part_gpt.mod", "ext2.mod"} <= built.fs.names(f"/boot/grub/{platform}")
 
 
 def test_kernel_is_the_small_flavour(built: Built) -> None:
@@ -131,25 +98,14 @@ def test_guest_user_leaves_1001_to_the_agent(built: Built) -> None:
     assert (trove.uid, stat.S_IMODE(trove.mode)) == (1000, 0o755)
 
 
-def test_agents_venv_is_whole(built: Built, tmp_path: Path) -> None:
-    """What `pip check` asks: every requirement of every distribution is met."""
+def test_agents_venv_has_what_the_manifest_lists(built: Built, tmp_path: Path) -> None:
+    """Whether that is all that is needed is asked by static/agent/modules."""
     built.fs.extract("/opt/guest-agent-venv/lib", tmp_path)
     site = next((tmp_path / "lib").glob("python3*/site-packages"))
-    found: dict[str, Distribution] = {
-        re.sub(r"[-_.]+", "-", d.name).lower(): d for d in distributions(path=[str(site)])
+    found = {
+        re.sub(r"[-_.]+", "-", d.name).lower(): d.version for d in distributions(path=[str(site)])
     }
-    agent = built.manifest["content"]["agent"]
-    assert found["trove"].version == agent["version"]
-    environment = {"python_version": "3.11", "python_full_version": "3.11.2", "extra": ""}
-    for name, distribution in found.items():
-        for text in distribution.requires or []:
-            need = Requirement(text)
-            if need.marker and not need.marker.evaluate(environment):
-                continue
-            key = re.sub(r"[-_.]+", "-", need.name).lower()
-            assert key in found, f"{name} needs {text}"
-            assert need.specifier.contains(found[key].version, prereleases=True), f"{name}: {text}"
-    assert {d: f.version for d, f in found.items()} == {
+    assert found == {
         re.sub(r"[-_.]+", "-", n).lower(): v
         for n, v in built.manifest["content"]["python_packages"].items()
     }
@@ -217,25 +173,6 @@ def test_manifest_tells_what_the_image_says_of_itself(built: Built) -> None:
     assert inside["packages"]["cloud-init"]
     assert "disk" not in inside["stages"]
     assert "formats" not in inside["stages"]
-
-
-def test_dpkg_agrees_with_the_manifest(built: Built, tmp_path: Path) -> None:
-    admin = built.fs.extract("/var/lib/dpkg", tmp_path)
-    listed = run(
-        [
-            "dpkg-query",
-            f"--admindir={admin}",
-            "-W",
-            "-f",
-            "${Package} ${Version} ${db:Status-Status}\n",
-        ]
-    ).stdout.decode()
-    installed = {
-        name: version
-        for name, version, status in (line.split() for line in listed.splitlines())
-        if status == "installed"
-    }
-    assert installed == built.manifest["content"]["packages"]
 
 
 def test_artifact_is_complete(built: Built) -> None:
