@@ -11,6 +11,7 @@ from docker.errors import NotFound
 from docker.models.containers import Container
 
 from tests.databases.agent import Datastore, Guest
+from tests.databases.images import cache, make_mariadb
 from tests.databases.registry import DatabaseRegistry
 from tests.databases.swift import swift
 from tests.images.engine import Engine, engine
@@ -270,3 +271,13 @@ def test_the_engine_finds_the_backup_image_in_the_registry(
     assert docker.api.images.get_registry_data(name).image_name == name
     with pytest.raises(NotFound):
         docker.api.images.get_registry_data(f"{name}.19")
+
+
+def test_images_are_kept(registry: DatabaseRegistry) -> None:
+    """Another session gets the very same, and installs nothing."""
+    layers = sorted((cache() / "layers").iterdir())
+    before = [layer.stat().st_mtime_ns for layer in layers if layer.suffix == ".gz"]
+    image = make_mariadb(cache())
+    after = [layer.stat().st_mtime_ns for layer in layers if layer.suffix == ".gz"]
+    assert after == before
+    assert registry.blob_file(image.digest).exists()
