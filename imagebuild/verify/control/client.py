@@ -66,14 +66,6 @@ class Client:
             return None
         return State(str(found["status"]), str(found.get("operating_status", "")))
 
-    def fault(self, instance: str) -> str:
-        """Why Trove gave an instance up, in its words; "" when it says nothing."""
-        answer = self._request("GET", f"/instances/{instance}")
-        if answer.status_code == 404:
-            return ""
-        fault = self._checked(answer)["instance"].get("fault") or {}
-        return str(fault.get("message", ""))
-
     def rpc_problem(self, instance: str) -> str | None:
         """None when the agent answers a call of Trove's own `guestagent.api` (rpc_ping, with
         the instance's key); else what Trove says.

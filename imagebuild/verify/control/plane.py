@@ -248,6 +248,16 @@ class ControlPlane(Client):
                 )
             time.sleep(_POLL_SECONDS)
 
+    def fault(self, instance: str) -> str:
+        """Why Trove gave an instance up, in its words; "" when it says nothing.
+
+        From its database: trove-api asks the agent before it tells.
+        """
+        rows = self._database.query(
+            f"SELECT message FROM instance_faults WHERE {_of(instance)} ORDER BY created;"  # noqa: S608
+        )
+        return "\n".join(row[0] for row in rows)
+
     def heartbeat(self, instance: Instance) -> datetime | None:
         """When the last heartbeat that trove-conductor took from the instance's agent was sent
         (UTC, by the guest's clock); None: it took none yet.
@@ -257,9 +267,7 @@ class ControlPlane(Client):
         keeps the time to drop what comes late; service_statuses.updated_at changes with other
         things, too, and Trove's table of heartbeats stays empty.
         """
-        if not re.fullmatch(r"[0-9a-f-]{36}", instance.id):
-            raise ValueError(f"not an instance's id: {instance.id}")
-        where = f"instance_id = '{instance.id}' AND method_name = 'heartbeat'"
+        where = f"{_of(instance.id)} AND method_name = 'heartbeat'"
         rows = self._database.query(f"SELECT sent FROM conductor_lastseen WHERE {where};")  # noqa: S608
         return datetime.fromtimestamp(float(rows[0][0]), timezone.utc) if rows else None
 
@@ -287,3 +295,10 @@ class ControlPlane(Client):
             lines += told if name.startswith("trove") else []
         detail = "\n".join(filter(None, lines))
         return VerifyError(what, where=str(self._daemons.run_dir / "log"), detail=detail)
+
+
+def _of(instance: str) -> str:
+    """An instance's rows, in SQL."""
+    if not re.fullmatch(r"[0-9a-f-]{36}", instance):
+        raise ValueError(f"not an instance's id: {instance}")
+    return f"instance_id = '{instance}'"
