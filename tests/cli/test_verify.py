@@ -100,7 +100,7 @@ def test_a_host_that_cannot_is_no_bad_image(
 
     passed = Check("static/x", Level.STATIC, Outcome.PASSED, "fine")
     monkeypatch.setattr(verification, "check_static", lambda *_, **__: [passed])
-    monkeypatch.setattr(verification.bootlevel, "check_boot", no_qemu)
+    monkeypatch.setattr("imagebuild.verification.bootlevel.check_boot", no_qemu)
     report = tmp_path / "report"
     options = ["--cache-dir", tmp_path / "cache", "--report", report, "--accelerator", "tcg"]
     assert verify(image, *options) == 4
