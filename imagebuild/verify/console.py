@@ -11,6 +11,8 @@ _ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|
 KERNEL = re.compile(r"Linux version \d")
 SYSTEMD = re.compile(r"systemd\[1\]: |^Welcome to (?!GRUB).*!$", re.MULTILINE)
 LOGIN = re.compile(r"login: ?$", re.MULTILINE)
+#: cloud-init's last word; it names the datasource.
+FINISHED = re.compile(r"Cloud-init v\. \S+ finished at ")
 PANIC = re.compile(r"Kernel panic - not syncing")
 INITRAMFS = re.compile(r"^\(initramfs\)", re.MULTILINE)
 EMERGENCY = re.compile(
@@ -22,7 +24,7 @@ _TROUBLE = re.compile(
     r"panic|BUG:|Oops|Call Trace|soft lockup|blocked for more than|segfault|ALERT!|"
     r"Failed to start|\[FAILED\]|\[DEPEND\]|Timed out waiting|emergency|Out of memory|"
     r"I/O error|EXT4-fs error|No bootable|not found|^error: |WARNING\]: |Traceback|"
-    r"Gave up waiting|does not exist",
+    r"Gave up waiting|does not exist|Datasource DataSourceNone",
 )
 
 

@@ -22,6 +22,7 @@ class Kind(str, enum.Enum):
     PANIC = "the guest's kernel panicked"
     INITRAMFS = "the guest stopped in its initramfs"
     EMERGENCY = "the guest came up in emergency mode"
+    UNHEARD = "cloud-init did not run what it was given"
     SILENT = "the guest fell silent"
     LATE = "the guest was late"
     STALLED = "the emulator stalled"

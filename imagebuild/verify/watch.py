@@ -40,6 +40,9 @@ _SILENCE = 40.0
 #: has stalled. What is waited for there (a root filesystem) is given up after 30 s of the
 #: guest, and says so.
 STALL_SECONDS = 240.0
+#: Seconds after the login prompt, or cloud-init's last word, by which the probe has spoken
+#: (under KVM; else more): it is started before both.
+_UNHEARD = 20.0
 #: Seconds that a guest in trouble may still speak.
 _WORDS = 2.0
 #: The entry of the pattern book for a kernel that the emulation was too slow for.
@@ -89,6 +92,7 @@ class Watch:
     def __post_init__(self) -> None:
         self.console = Console(self.machine.console)
         self.reports = Reports(self.machine.probe)
+        self._ended: float | None = None
         self._limits = limits_of(self.limits, self._patience)
 
     def follow(self) -> None:
@@ -166,6 +170,8 @@ class Watch:
         if marks.EMERGENCY.search(text) or self.reports.system == "maintenance":
             self._hear_out()
             self._fail(Kind.EMERGENCY)
+        if self._is_unheard():
+            self._fail(Kind.UNHEARD, "probe")
         if self._has_stalled():
             self._fail(Kind.STALLED)
         now = self.machine.elapsed()
@@ -191,6 +197,16 @@ class Watch:
 
     def _is_silent(self) -> bool:
         return self._silence() > _SILENCE * self._patience
+
+    def _is_unheard(self) -> bool:
+        """Whether the system came up without our boothook: cloud-init found no vendor data."""
+        if self._ended is None and (
+            "login" in self.seen or marks.FINISHED.search(self.console.text)
+        ):
+            self._ended = self.machine.elapsed()
+        if "probe" in self.seen or self._ended is None:
+            return False
+        return self.machine.elapsed() > self._ended + _UNHEARD * self._patience
 
     def _has_stalled(self) -> bool:
         """Whether an emulated guest stopped between its kernel's first word and systemd."""

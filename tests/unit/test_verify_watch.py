@@ -137,6 +137,24 @@ def test_a_machine_that_ends_is_noticed(machine: Machine) -> None:
     assert error.evidence[-1] == "qemu: out of memory"
 
 
+@pytest.mark.parametrize(
+    "end",
+    [
+        "[ 9.0] cloud-init[584]: Cloud-init v. 22.4.2 finished at Sun. Datasource DataSourceNone.",
+        "guest login: ",
+    ],
+)
+def test_a_system_that_came_up_without_us_is_not_waited_for(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    monkeypatch.setattr(watch, "_UNHEARD", 0.2)
+    machine.console.write_text(f"{KERNEL}{end}\n" if "login" not in end else KERNEL + end)
+    error = failure(Watch(machine))
+    assert (error.kind, error.milestone) == (Kind.UNHEARD, "probe")
+    assert error.evidence[-1] == end.strip()
+    assert not error.blames_host
+
+
 def test_a_guest_that_turns_itself_off_is_to_blame(machine: Machine) -> None:
     machine.console.write_text(KERNEL)
     with subprocess.Popen(["true"]) as process:
