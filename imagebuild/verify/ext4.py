@@ -21,6 +21,11 @@ from imagebuild.errors import VerifyError
 
 ROOT_INODE = 2
 
+
+class UnsupportedError(VerifyError):
+    """What is there may be sound; this version of the tool does not read it."""
+
+
 _SUPERBLOCK = 1024
 _MAGIC = 0xEF53
 _EXTENT_MAGIC = 0xF30A
@@ -113,7 +118,12 @@ class Ext4:
         if u32(0x64) & _RO_BIGALLOC:
             strange.append("bigalloc")
         if strange or not incompat & _INCOMPAT_NEEDED:
-            self._bad(f"the filesystem uses {', '.join(strange) or 'no file types'}")
+            raise UnsupportedError(
+                "cannot read the root filesystem",
+                where=f"{self.path}, offset {self.offset}",
+                detail=f"the filesystem uses {', '.join(strange) or 'no file types'}",
+                hint="build the image anew; e2fsck -fn tells more",
+            )
         self.inodes = u32(0x0)
         self.block_size = 1024 << u32(0x18) if u32(0x18) <= 5 else 0
         wide = bool(incompat & _HAS_64BIT)

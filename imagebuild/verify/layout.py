@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from imagebuild.errors import VerifyError
 from imagebuild.stages import disk, gpt
 from imagebuild.stages.gpt import SECTOR, Partition
+from imagebuild.verify.ext4 import UnsupportedError
 
 _NO_GUID = uuid.UUID(int=0)
 _EXT_MAGIC = b"\x53\xef"
@@ -43,7 +43,7 @@ def read_layout(raw: Path) -> Layout:
 
     The root is the partition whose type says so (Discoverable Partitions Specification),
     else the largest with an ext filesystem. Raises VerifyError when the table is damaged,
-    or no partition can be the root.
+    UnsupportedError when no partition can be the root.
     """
     with raw.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
@@ -73,7 +73,7 @@ def _root(raw: Path, partitions: Sequence[Partition]) -> Partition:
     named = [p for p in partitions if p.type_guid in disk.TYPE_ROOT.values()]
     found = named or [p for p in partitions if _is_ext(raw, p.offset)]
     if not found:
-        raise VerifyError(
+        raise UnsupportedError(
             "the disk has no root filesystem", where=str(raw),
             detail="no partition has the type of one, or holds an ext filesystem",
         )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import json
 import lzma
 import re
 import subprocess
@@ -583,3 +584,40 @@ def test_cut_file_gives_checks_and_no_traceback(
     assert [c.name for c in checks] == list(NAMES)
     assert any(c.outcome is Outcome.FAILED for c in checks)
     image.unlink()
+
+
+ODD = st.sampled_from(
+    ["{a: [1, {b: 2}]}", "[1, 2]", "text", "5", "null", "{name: [1]}", "[[], {}]"]
+)
+
+
+@given(one=ODD, other=ODD, third=ODD)
+@settings(max_examples=12)
+def test_settings_of_odd_shapes_are_no_traceback(
+    one: str, other: str, third: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    own = f"datasource_list: {one}\nsystem_info: {{default_user: {other}}}\nusers: {third}\n"
+    changes: Changes = {
+        f"{CLOUD}/99.cfg": text(f"{own}network: {one}\n"),
+        "/etc/netplan/x.yaml": text(f"network: {{ethernets: {other}, bridges: {third}}}\n"),
+        "/etc/fstab": text(f"{one}\n{other} {third} x\n"),
+        "/etc/imagebuild/content.json": text(f'{{"agent": {json.dumps(one)}, "arch": 5}}'),
+    }
+    work = tmp_path_factory.mktemp("odd")
+    subject = guest(work, changes)
+    assert [c.name for c in asked(subject, "static/")] == [q.name for q in OF_TREE]
+    subject.raw.unlink()
+
+
+def test_filesystem_that_is_not_read_is_unknown(small_disk: Path, tmp_path: Path) -> None:
+    """Others may use features that this reader does not know: no reason to call it bad."""
+    raw = tmp_path / "disk.raw"
+    run(["cp", "--sparse=always", small_disk, raw])
+    with raw.open("r+b") as file:
+        file.seek(_MIB + 1024 + 0x60)
+        bits = int.from_bytes(file.read(4), "little") | 0x8000
+        file.seek(_MIB + 1024 + 0x60)
+        file.write(bits.to_bytes(4, "little"))
+    checks = {c.name: c for c in check_static(raw, tmp_path)}
+    assert checks["static/filesystem/readable"].outcome is Outcome.UNKNOWN
+    assert checks["static/fstab"].outcome is Outcome.SKIPPED

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from imagebuild.errors import BuildError
 from imagebuild.host.run import base_env, need, run
 from imagebuild.stages import disk
 from imagebuild.stages.gpt import BOOT_CODE_SIZE, SECTOR
@@ -110,13 +109,12 @@ def uefi(subject: Subject) -> Iterator[Problem]:
     tool = need("mcopy", "mtools")
     env = base_env(MTOOLSRC="/dev/null", MTOOLS_SKIP_CHECK="1")
     esp = f"{subject.raw}@@{part.offset}"
-    try:
-        done = run([tool, "-n", "-i", esp, f"::/EFI/BOOT/{name}", "-"], env=env, timeout=_LIMIT)
-    except BuildError as exc:
-        yield Problem(
-            f"the EFI system partition has no EFI/BOOT/{name}", tuple(exc.detail.splitlines()),
-            cause="no-bootloader", fields={"firmware": "UEFI"},
-        )  # fmt: skip
+    argv = [tool, "-n", "-i", esp, f"::/EFI/BOOT/{name}", "-"]
+    done = run(argv, env=env, check=False, timeout=_LIMIT)
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").splitlines()
+        yield Problem(f"the EFI system partition has no EFI/BOOT/{name}", tuple(said),
+                      cause="no-bootloader", fields={"firmware": "UEFI"})  # fmt: skip
         return
     code = done.stdout
     at = int.from_bytes(code[0x3C:0x40], "little")
@@ -159,6 +157,9 @@ def menu(subject: Subject) -> list[Entry] | None:
 def config(subject: Subject) -> Iterator[Problem]:
     """The menu starts a kernel that is there, with the root filesystem that is there."""
     entries = subject.once(menu)
+    if entries is None and boot_is_elsewhere(subject):
+        yield unknown("what starts: /boot is on a partition of its own")
+        return
     if entries is None:
         yield Problem("there is no grub.cfg", (GRUB_CONFIG,), cause="no-bootloader",
                       fields={"firmware": "GRUB"})  # fmt: skip
@@ -200,6 +201,12 @@ def _entry(subject: Subject, entry: Entry, known: list[Device]) -> Iterator[Prob
 def names_of_root(known: list[Device]) -> str:
     """How the root filesystem can be named."""
     return " ".join(name for d in known if d.is_root for name in d.names) or "none"
+
+
+def boot_is_elsewhere(subject: Subject) -> bool:
+    """Does fstab mount another filesystem at /boot? Our own images never have one."""
+    rows = (line.split() for line in subject.tree.text_or_empty("/etc/fstab").splitlines())
+    return any(len(r) > 1 and r[1] == "/boot" and r[0][0] != "#" for r in rows)
 
 
 def find_in_boot(subject: Subject, path: str) -> str | None:

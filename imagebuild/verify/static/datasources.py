@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Iterator
 
 from imagebuild.verify.static import cloudconfig
@@ -26,10 +27,10 @@ def datasources(subject: Subject) -> Iterator[Problem]:
     if names is None:
         return  # cloud-init's own list has all
     if not isinstance(names, list):
-        yield Problem("the list of datasources is no list", (f"{where}: {names}",),
+        yield Problem("the list of datasources is no list", (f"{where}: {reprlib.repr(names)}",),
                       cause="datasource-missing", fields={"names": "all"})  # fmt: skip
         return
-    line = f"{where}: datasource_list: {names}"
+    line = f"{where}: datasource_list: {reprlib.repr(names)}"
     lacking = [n for n in NEEDED if n not in names]
     # An image made for one of them alone is a choice of its profile.
     wanted = subject.content.get("datasources")
@@ -76,7 +77,7 @@ def network(subject: Subject) -> Iterator[Problem]:
         setting = document.get("network")
         if isinstance(setting, dict) and setting.get("config") == "disabled":
             yield warning(
-                "cloud-init leaves the network alone", f"{path}: network: {setting}",
+                "cloud-init leaves the network alone", f"{path}: network: {reprlib.repr(setting)}",
                 hint="then the image itself must bring every network card up",
             )  # fmt: skip
 

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import bz2
 import lzma
+import subprocess
+import tempfile
 import zlib
 from collections.abc import Iterator
 
-from imagebuild.host.run import need, run
+from imagebuild.host.run import need, spawn
 
 #: More than this is not unpacked: what a damaged or hostile file claims must not fill memory.
 MOST_BYTES = 512 << 20
 _MAGICS = (b"070701", b"070702")
 _HEADER = 110
 _TRAILER = "TRAILER!!!"
-_LIMIT = 120.0
 #: First bytes: program and package that unpacks it.
 _PROGRAMS = {
     b"\x28\xb5\x2f\xfd": ("zstd", "zstd"),
@@ -104,12 +105,26 @@ def _unpack(data: bytes) -> bytes:
         if data.startswith(magic):
             # Zeros may stand behind the last frame: the program complains of them, after it
             # has unpacked all.
-            done = run([need(tool, package), "-dcq"], input=data, check=False, timeout=_LIMIT)
-            if not done.stdout:
-                said = done.stderr.decode(errors="replace").strip()
-                raise ValueError(f"{tool} cannot unpack it: {said[:200]}")
-            return _bounded(done.stdout)
+            unpacked = _by_program(need(tool, package), data)
+            if not unpacked:
+                raise ValueError(f"{tool} cannot unpack it")
+            return _bounded(unpacked)
     raise ValueError(f"it is of no known kind: it begins with {data[:6].hex()}")
+
+
+def _by_program(tool: str, data: bytes) -> bytes:
+    """What the program makes of it, up to MOST_BYTES; nothing more is taken into memory."""
+    with tempfile.TemporaryFile() as packed:
+        packed.write(data)
+        packed.seek(0)
+        process = spawn(
+            [tool, "-dcq"], stdin=packed, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            die_with_parent=True,
+        )  # fmt: skip
+        with process:
+            found = process.stdout.read(MOST_BYTES) if process.stdout else b""
+            process.kill()
+    return found
 
 
 def _bounded(data: bytes) -> bytes:

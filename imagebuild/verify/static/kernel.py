@@ -11,7 +11,7 @@ from imagebuild.verify.static import initramfs
 from imagebuild.verify.static.bootloader import Entry, find_in_boot, menu
 from imagebuild.verify.static.question import Problem, Question, skipped
 from imagebuild.verify.static.subject import Subject
-from imagebuild.verify.tree import Tree
+from imagebuild.verify.tree import READ_LIMIT, Tree
 
 #: Without these no root filesystem: Nova's disks are on the virtio bus.
 NEEDED = ("virtio_pci", "virtio_blk", "ext4")
@@ -86,7 +86,7 @@ def initrd(subject: Subject) -> Iterator[Problem]:
                       cause="initramfs-missing",
                       fields={"file": f"an initramfs of {version}"})  # fmt: skip
     try:
-        inside = initramfs.names(subject.tree.read_bytes(main))
+        inside = initramfs.names(_whole(subject.tree, main))
     except PreflightError as exc:
         yield skipped(f"what is in the initramfs cannot be seen: {exc.what}")
         return
@@ -101,6 +101,15 @@ def initrd(subject: Subject) -> Iterator[Problem]:
             "list them in /etc/initramfs-tools/modules", "initramfs-modules-missing",
             {"modules": ", ".join(absent)},
         )  # fmt: skip
+
+
+def _whole(tree: Tree, path: str) -> bytes:
+    """A file that may be larger than READ_LIMIT; raises ValueError when it is absurdly large."""
+    node = tree.resolve(path)
+    if node is None or node.size > initramfs.MOST_BYTES:
+        raise ValueError("it is larger than any initramfs")
+    pieces = range(0, node.size, READ_LIMIT // 2)
+    return b"".join(tree.content(node, at, READ_LIMIT // 2) for at in pieces)
 
 
 def _names(tree: Tree, path: str) -> set[str]:

@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from imagebuild.agent.series import get_series
-from imagebuild.errors import ImagebuildError, PreflightError, UsageError, VerifyError
+from imagebuild.errors import BuildError, ImagebuildError, PreflightError, UsageError
 from imagebuild.host.run import need, run
 from imagebuild.manifest import ArtifactView
+from imagebuild.verify.ext4 import UnsupportedError
 from imagebuild.verify.layout import read_layout
 from imagebuild.verify.results import Check, Outcome
 from imagebuild.verify.safety import LEAST_SECRET
@@ -31,7 +32,15 @@ from imagebuild.verify.static import (
     units,
     users,
 )
-from imagebuild.verify.static.question import DAMAGE, Problem, Question, answer, skipped, to_check
+from imagebuild.verify.static.question import (
+    DAMAGE,
+    Problem,
+    Question,
+    answer,
+    skipped,
+    to_check,
+    unknown,
+)
 from imagebuild.verify.static.subject import Options, Subject
 from imagebuild.verify.tree import Tree
 
@@ -133,17 +142,30 @@ def _raw_copy(subject: Subject) -> Path:
         return subject.image
     raw = subject.scratch / "disk.raw"
     argv: list[str | Path] = [need("qemu-img", "qemu-utils"), "convert", "-f", "qcow2"]
-    run([*argv, "-O", "raw", subject.image, raw], what=f"qemu-img cannot read {subject.image.name}")
+    try:
+        run(
+            [*argv, "-O", "raw", subject.image, raw],
+            what=f"qemu-img cannot read {subject.image.name}",
+        )
+    except BuildError as exc:
+        if "No space left" not in exc.detail:
+            raise
+        raise PreflightError(
+            "there is no room for a raw copy of the disk", where=str(subject.scratch),
+            detail=exc.detail, hint="it takes as much as the image has content",
+        ) from exc  # fmt: skip
     return raw
 
 
 def _of_disk(subject: Subject, copied: Future[Path]) -> Iterator[Check]:
     rest = [_READABLE, *OF_TREE]
+    cause = "image-damaged"
     try:
         subject = dataclasses.replace(subject, raw_disk=copied.result())
+        cause = "partition-table-damaged"
         layout = read_layout(subject.raw)
     except (ImagebuildError, *DAMAGE) as exc:
-        yield to_check(_PARTITIONS, [_problem(exc, "partition-table-damaged")], None)
+        yield to_check(_PARTITIONS, [_problem(exc, cause, subject)], None)
         yield from _skip(rest, _PARTITIONS.name)
         return
     subject = dataclasses.replace(subject, open_layout=layout)
@@ -151,7 +173,7 @@ def _of_disk(subject: Subject, copied: Future[Path]) -> Iterator[Check]:
     try:
         tree = Tree(subject.raw, layout.partitions, layout.root)
     except (ImagebuildError, *DAMAGE) as exc:
-        yield to_check(_READABLE, [_problem(exc, "filesystem-damaged")], None)
+        yield to_check(_READABLE, [_problem(exc, "filesystem-damaged", subject)], None)
         yield from _skip(OF_TREE, _READABLE.name)
         return
     with _closing(tree):
@@ -159,7 +181,7 @@ def _of_disk(subject: Subject, copied: Future[Path]) -> Iterator[Check]:
             # The listing is made when it is first asked for: here, where its failure is one.
             tree.exists("/")
         except (ImagebuildError, *DAMAGE) as exc:
-            yield to_check(_READABLE, [_problem(exc, "filesystem-damaged")], None)
+            yield to_check(_READABLE, [_problem(exc, "filesystem-damaged", subject)], None)
             yield from _skip(OF_TREE, _READABLE.name)
             return
         yield to_check(_READABLE, [], None)
@@ -180,10 +202,13 @@ def _closing(tree: Tree) -> Iterator[None]:
         tree.close()
 
 
-def _problem(exc: Exception, cause: str) -> Problem:
+def _problem(exc: Exception, cause: str, subject: Subject) -> Problem:
     if isinstance(exc, PreflightError):
         return Problem(exc.what, (exc.detail,), exc.hint, outcome=Outcome.UNKNOWN)
-    if isinstance(exc, VerifyError | ImagebuildError):
+    # Our own builds are never like that; what others make may be sound nevertheless.
+    if isinstance(exc, UnsupportedError) and not subject.artifact and "journal" not in exc.detail:
+        return unknown(f"this version does not read this disk: {exc.what}", exc.detail)
+    if isinstance(exc, ImagebuildError):
         return Problem(exc.what, tuple(exc.detail.splitlines()), "build the image anew", cause)
     return Problem("what is on the disk cannot be read", (f"{type(exc).__name__}: {exc}",),
                    "build the image anew", cause)  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+import reprlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -87,7 +88,7 @@ def _netplan(tree: Tree) -> Iterator[tuple[str, str]]:
             cards = network.get(kind) if isinstance(network, dict) else None
             for card, setting in cards.items() if isinstance(cards, dict) else ():
                 if isinstance(setting, dict) and _has_route(setting):
-                    yield str(card), f"{path}: {card}: {setting}"
+                    yield str(card), f"{path}: {card}: {reprlib.repr(setting)}"
 
 
 def _has_route(setting: dict[str, Any]) -> bool:

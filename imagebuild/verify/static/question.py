@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from imagebuild.errors import ConfigError, ImagebuildError, PreflightError
+from imagebuild.errors import BuildError, ConfigError, ImagebuildError, PreflightError
 from imagebuild.verify.causes import cause
 from imagebuild.verify.results import Check, Level, Outcome
 from imagebuild.verify.static.subject import Subject
@@ -19,7 +19,8 @@ MOST_EVIDENCE = 20
 MOST_CHARACTERS = 300
 
 #: What parsers raise when they are given anything but what they expect.
-DAMAGE = (ValueError, LookupError, ArithmeticError, RecursionError, struct.error, zlib.error)
+DAMAGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError,
+          struct.error, zlib.error)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ def answer(question: Question, subject: Subject) -> Check:
     problems: list[Problem] = []
     try:
         problems.extend(question.ask(subject))
-    except PreflightError as exc:
+    except (PreflightError, BuildError) as exc:
+        # Of the programs of this host: missing, or slower than their limit.
         problems.append(unknown(exc.what, *_lines(exc), hint=exc.hint))
     except ConfigError as exc:
         problems.append(Problem(exc.what, _lines(exc), exc.hint))

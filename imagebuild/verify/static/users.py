@@ -60,8 +60,7 @@ def sudo(subject: Subject) -> Iterator[Problem]:
             words = line.split()
             if words and words[0] in {name, "ALL", *groups} and "NOPASSWD:" in line:
                 return
-    default = subject.once(_config).get("system_info", {})
-    default = default.get("default_user", {}) if isinstance(default, dict) else {}
+    default = _default_user(subject.once(_config))
     if default.get("name") == name and "NOPASSWD:" in str(default.get("sudo")):
         return
     yield Problem(
