@@ -6,6 +6,7 @@ largest values of its configuration parameters.
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import shutil
@@ -138,18 +139,14 @@ def _launch(daemons: Daemons, ports: Ports, place: Path) -> Database:
         f"[client]\nhost = 127.0.0.1\nport = {port}\nuser = {USER}\npassword = {password}\n",
     )
     argv: list[str | Path] = [_server(), f"--defaults-file={conf}"]
-    if not daemons.who.prefix:
-        argv.append(f"--user={_current_user()}")
-    daemons.start("mariadb", argv, {})
+    daemons.start("mariadb", [*argv, *_as_root(daemons.who)], {})
     return Database(port, password, defaults)
 
 
 def _install(data: Path, who: Identity) -> None:
     argv: list[str | Path] = [*who.prefix, need("mariadb-install-db", _PACKAGE), "--no-defaults"]
     argv += [f"--datadir={data}", "--skip-test-db", "--innodb-log-file-size=16M"]
-    if not who.prefix:
-        argv.append(f"--user={_current_user()}")
-    run(argv, env=base_env(), cwd=data.parent, timeout=_INSTALL_SECONDS)
+    run([*argv, *_as_root(who)], env=base_env(), cwd=data.parent, timeout=_INSTALL_SECONDS)
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -186,7 +183,6 @@ def _version() -> str:
     return match[1]
 
 
-def _current_user() -> str:
-    import getpass
-
-    return getpass.getuser()
+def _as_root(who: Identity) -> list[str]:
+    """MariaDB runs as root only when it is told to."""
+    return ["--user=root"] if os.geteuid() == 0 and not who.prefix else []
