@@ -68,8 +68,8 @@ def verify(
 def command(image: Path, directory: Path, *options: str) -> list[str]:
     """The command line of `verify`."""
     return [
-        sys.executable, "-m", "imagebuild", "verify", str(image), *options,
-        "--report", str(directory / "report"), "--cache-dir", str(directory / "cache"),
+        sys.executable, "-m", "imagebuild", "verify", str(image),
+        "--report", str(directory / "report"), "--cache-dir", str(directory / "cache"), *options,
     ]  # fmt: skip
 
 
