@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import dataclasses
 import gzip
 import json
 import lzma
@@ -16,16 +17,20 @@ from hypothesis import strategies as st
 
 from imagebuild.errors import ConfigError, UsageError
 from imagebuild.host.run import run
+from imagebuild.manifest import ArtifactView
 from imagebuild.verify.causes import cause, known_causes
+from imagebuild.verify.checks.base import Expected
 from imagebuild.verify.results import Outcome
 from imagebuild.verify.static import NAMES, Options, check_static, initramfs
 from imagebuild.verify.static.kernel import kernel_machine, version_of
 from imagebuild.verify.static.level import OF_TREE
 from imagebuild.verify.static.question import MOST_EVIDENCE, Problem, Question, answer
+from imagebuild.verify.static.safety import expected
 from imagebuild.verify.static.units import settings as unit_settings
 from tests.unit.disk_image import File, text
 from tests.unit.small_guest import (
     CLOUD,
+    CONTENT,
     GRUB,
     INITRAMFS,
     MODULES,
@@ -621,3 +626,28 @@ def test_filesystem_that_is_not_read_is_unknown(small_disk: Path, tmp_path: Path
     checks = {c.name: c for c in check_static(raw, tmp_path)}
     assert checks["static/filesystem/readable"].outcome is Outcome.UNKNOWN
     assert checks["static/fstab"].outcome is Outcome.SKIPPED
+
+
+@pytest.mark.parametrize(
+    ("content", "manifest", "wanted"),
+    [
+        ({}, {}, Expected("ubuntu")),
+        ({"dev": True}, {"dev": {"key_fingerprint": "SHA256:x", "root_password": False}},
+         Expected("ubuntu", dev_key="/etc/trove/dev/id_ed25519")),
+        ({"dev": True}, {"dev": {"key_fingerprint": None, "root_password": True}},
+         Expected("ubuntu", root_password=True)),
+        # What the manifest says of a dev image is of no use to one that is none.
+        ({"dev": False}, {"dev": {"key_fingerprint": "SHA256:x", "root_password": True}},
+         Expected("ubuntu")),
+        ({}, {"stages": [{"name": "base", "inputs": {"registries": [{"credentials": "ab"}]}}]},
+         Expected("ubuntu", credentials=("/root/.docker/config.json",
+                                         "/home/u/.docker/config.json"))),
+    ],
+    ids=["production", "key", "password", "not-dev", "registry"],
+)  # fmt: skip
+def test_safety_expects_what_the_manifest_says(
+    content: dict[str, object], manifest: dict[str, object], wanted: Expected, tmp_path: Path
+) -> None:
+    whole = {"content": {**CONTENT, **content}, "stages": [], **manifest}
+    subject = dataclasses.replace(guest(tmp_path), artifact=ArtifactView(tmp_path, whole))
+    assert expected(subject) == wanted
