@@ -344,11 +344,12 @@ def test_wrong_manifest_is_named(patient: Patient, view: ArtifactView, tmp_path:
 
 
 @pytest.fixture
-def copy(bookworm: Built, tmp_path: Path) -> Path:
+def copy(bookworm: Built, tmp_path: Path) -> Iterator[Path]:
     """A copy of the qcow2 under its own name, so that the manifest knows it."""
     path = tmp_path / bookworm.qcow2.name
     subprocess.run(["cp", "--reflink=auto", bookworm.qcow2, path], check=True)
-    return path
+    yield path
+    path.unlink()
 
 
 def test_damaged_qcow2_is_named(copy: Path, view: ArtifactView, tmp_path: Path) -> None:
