@@ -71,8 +71,8 @@ class _Questions:
     def container(self) -> Iterable[str]:
         wanted = self.live.wanted.database
         out = self.live.booted.guest.out(
-            "docker inspect -f '{{.Config.Image}} {{.State.Status}} {{.HostConfig.NetworkMode}}'"
-            " database"
+            "docker inspect -f '{{.Config.Image}} {{.State.Status}}"
+            "{{range $name, $_ := .NetworkSettings.Networks}} {{$name}}{{end}}' database"
         )
         if out.split()[:2] != [f"{wanted.image}:{wanted.version}", "running"]:
             raise VerifyError("the database's container is not as configured", detail=out)
