@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from imagebuild.errors import Cause
 from imagebuild.verify.asking import Asking, until
+from imagebuild.verify.causes import cause
 from imagebuild.verify.control.environment import skew
 from imagebuild.verify.instance import Live, TroveBoot
 from imagebuild.verify.results import Check, Milestone, Outcome
@@ -25,19 +25,14 @@ def check_series(wanted: TroveBoot, asking: Asking) -> None:
     if text is None:
         asking.ask("series", "agent and control plane are of one series", lambda: [ours])
         return
+    is_newer = " newer " in text
     asking.add(
         Check(
             f"{asking.prefix}/series", asking.level,
-            Outcome.FAILED if " newer " in text else Outcome.WARNING, text,
+            Outcome.FAILED if is_newer else Outcome.WARNING, text,
             evidence=(f"agent: {version}", f"control plane: {ours}"),
-            cause=Cause(
-                "skew",
-                "agent and control plane are of different series",
-                "Trove's RPC carries no version that would be negotiated: an agent that is newer"
-                " than the control plane gets calls that it does not have, or has otherwise.",
-                ("build the image for the control plane's series: --trove-series SERIES",),
-                text,
-            ),
+            cause=cause("agent-newer", text, agent=version, control=control.series)
+            if is_newer else None,
         )
     )  # fmt: skip
 

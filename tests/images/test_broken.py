@@ -209,6 +209,11 @@ def two_routes(p: Patient) -> AbstractContextManager[None]:
     return p.changed(*commands)
 
 
+def wrong_section(p: Patient) -> AbstractContextManager[None]:
+    text = "[postgres]\ndocker_image = registry.example/postgres\n"
+    return p.changed(*p.writing("/etc/trove/conf.d/50-site.conf", text))
+
+
 def full_disk(p: Patient) -> AbstractContextManager[None]:
     free = int.from_bytes(p.healthy.fs.bytes_at(1024 + 0xC, 4), "little") - 3000
     return p.changed("cd /var/lib", f"write {p.raw.parent}/empty fill",
@@ -262,6 +267,7 @@ CASES: list[tuple[Break, dict[str, str]]] = [
                 "static/safety/keys/private": "private-key-left"}),
     (uid_taken, {"static/users/database-uid": "database-user-taken"}),
     (two_routes, {"static/network/routes": "two-default-routes"}),
+    (wrong_section, {f"{_AGENT}/config": "agent-section-unknown"}),
     (full_disk, {"static/filesystem/room": "root-full"}),
     (other_architecture, {"static/architecture": "architecture-wrong"}),
     (initramfs_gone, {"static/initramfs": "initramfs-missing"}),

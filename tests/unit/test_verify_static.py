@@ -75,6 +75,10 @@ AGENT_SERVICE = "/etc/systemd/system/guest-agent.service"
 SIX: Changes = dict.fromkeys(distribution("six", "1.17", files=["six.py"]))
 TROVE: Changes = dict.fromkeys(distribution("trove", "25.0.0", files=["trove/__init__.py"]))
 CASES: dict[str, tuple[Changes, str, str]] = {
+    "section-unknown": (
+        {"/etc/trove/conf.d/5.conf": text("[postgres]\ndocker_image = r.example/pg\n")},
+        "static/agent/config", "agent-section-unknown",
+    ),
     "fstab: other uuid": (
         {"/etc/fstab": text("UUID=6c8a2b38-0000-4000-8000-000000000000 / ext4 defaults 0 1\n")},
         "static/fstab",

@@ -19,6 +19,7 @@ from imagebuild.verify.results import Check, Outcome
 from imagebuild.verify.safety import LEAST_SECRET
 from imagebuild.verify.static import (
     agent,
+    agentconfig,
     bootloader,
     containers,
     datasources,
@@ -62,6 +63,7 @@ OF_TREE: tuple[Question, ...] = (
     *datasources.QUESTIONS,
     *network.QUESTIONS,
     *agent.QUESTIONS,
+    *agentconfig.QUESTIONS,
     *manifest.QUESTIONS,
     *containers.QUESTIONS,
     *safety.QUESTIONS,
