@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import shlex
 import shutil
 import signal
-import socket
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from imagebuild.verify.guest import Guest
 from imagebuild.verify.place import PREFIX
-from imagebuild.verify.qmp import connect
 
 RECORD = "kept.json"
 _END_SECONDS = 10.0
@@ -85,34 +81,6 @@ def stop(machine: Kept) -> None:
     scratch = Path(machine.scratch)
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.with_name(f"{scratch.name}.lock").unlink(missing_ok=True)
-
-
-def attach(shell: Path, command: Sequence[str] = ("bash", "-i")) -> None:
-    """Join standard input and output to the root shell, until end of file or ^D.
-
-    The guest's side is a terminal by script(1), so that job control and line editing work;
-    the caller puts the own terminal into raw mode.
-    """
-    with connect(shell, timeout=10) as channel:
-        channel.settimeout(None)
-        inner = shlex.join(command)
-        channel.sendall(f"\nTERM=linux exec script -qc {shlex.quote(inner)} /dev/null\n".encode())
-        _join(channel)
-
-
-def _join(channel: socket.socket) -> None:
-    while True:
-        ready, _, _ = select.select([0, channel.fileno()], [], [])
-        if channel.fileno() in ready:
-            data = channel.recv(1 << 16)
-            if not data:
-                return
-            os.write(1, data)
-        if 0 in ready:
-            data = os.read(0, 1 << 12)
-            if not data:
-                return
-            channel.sendall(data)
 
 
 def _started(pid: int) -> str:
