@@ -133,6 +133,8 @@ class _Questions:
         return [f"read back: {WORD}"]
 
     def backup(self) -> Iterable[str]:
+        # ACTIVE comes before HEALTHY after a restart, and Trove refuses a backup until then.
+        self.healthy()
         made = self.plane.create_backup(self.live.id, "verify")
 
         def done() -> bool:
