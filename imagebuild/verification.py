@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -19,10 +20,12 @@ from imagebuild import __version__
 from imagebuild.digest import of_file
 from imagebuild.errors import ConfigError, ImagebuildError, PreflightError
 from imagebuild.events import Checked, Emit, MachineStarted, MilestoneReached, Note
+from imagebuild.host import ram, versions
 from imagebuild.host.run import network_env
 from imagebuild.manifest import ArtifactView, open_artifact
 from imagebuild.verify import accel, bootlevel
 from imagebuild.verify.accel import Accelerator
+from imagebuild.verify.argv import PROGRAMS
 from imagebuild.verify.bootlevel import CONFIG_DRIVE, METADATA, Boot, Booted
 from imagebuild.verify.control import environment
 from imagebuild.verify.firmware import Firmware
@@ -36,6 +39,8 @@ from imagebuild.verify.trovelevels import check_trove
 from imagebuild.verify.userdata import TroveUserData
 from imagebuild.verify.watch import MILESTONES
 
+#: Bytes that a machine takes at most, and the control plane beside it (measured: 0.5 GiB).
+_MACHINE_MEMORY, _TROVE_MEMORY = (2048 + 256) << 20, 768 << 20
 #: So many directories with the logs of machines are kept.
 KEPT_LOGS = 10
 
@@ -139,6 +144,8 @@ class _Verification:
         self.checks: list[Check] = []
         self.runs: list[Run] = []
         self.versions: dict[str, str] = {"imagebuild": __version__}
+        if agent := self._agent.get("version"):
+            self.versions["agent"] = f"trove {agent}"
         self.scratch = cache / "scratch"
         self.logs = _logs(cache, target.name)
         self.format = _format(target.image)
@@ -190,6 +197,9 @@ class _Verification:
         """Chosen when the first machine needs it, and said."""
         if self._accelerator is None:
             self._accelerator = accel.choose(self.wanted.accelerator, arch=self._arch)
+            said = versions.ask([PROGRAMS[self._arch][0], "--version"])
+            if said and (found := re.search(r"version (\S+)", said.result())):
+                self.versions["qemu"] = found[1]
             text = f"accelerator: {self._accelerator.name} ({self._accelerator.why})"
             slow = "; machines are emulated, and may take minutes"
             self.emit(Note(text + (slow if self._accelerator.is_emulated else "")))
@@ -217,6 +227,7 @@ class _Verification:
         """Run one machine; a host that cannot is an answer, too."""
         self.emit(MachineStarted(name, text))
         try:
+            _check_memory(_MACHINE_MEMORY + (_TROVE_MEMORY if level >= Level.AGENT else 0))
             self.runs.append(ask())
         except PreflightError as exc:
             self._take(
@@ -335,6 +346,16 @@ class _Verification:
             name=view.name if view else None,
             build_id=view.build_id if view else None,
             dev=bool(view and view.is_dev),
+        )
+
+
+def _check_memory(wanted: int) -> None:
+    usable = ram.measure().usable
+    if usable < wanted:
+        raise PreflightError(
+            "there is too little memory for the machine",
+            detail=f"{usable >> 20} MiB can be had, {wanted >> 20} MiB are wanted",
+            hint="end something else, or use another host",
         )
 
 

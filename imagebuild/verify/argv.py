@@ -29,7 +29,7 @@ _SMBIOS = (
     "family=Virtual Machine"
 )
 #: Debian's architecture -> program, package.
-_PROGRAMS = {
+PROGRAMS = {
     "amd64": ("qemu-system-x86_64", "qemu-system-x86"),
     "arm64": ("qemu-system-aarch64", "qemu-system-arm"),
 }
@@ -52,7 +52,7 @@ def qemu_argv(spec: MachineSpec, logs: Path, scratch: Path) -> list[str]:
     if machine is None:
         raise PreflightError(f"a machine of {spec.arch} has no BIOS", hint="--firmware uefi")
     argv = [
-        need(*_PROGRAMS[spec.arch]),
+        need(*PROGRAMS[spec.arch]),
         "-nodefaults", "-no-user-config", "-no-reboot",
         "-M", machine, *spec.accelerator.options,
         "-m", str(spec.memory_mib), "-smp", str(spec.cpus),
