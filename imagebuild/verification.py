@@ -197,7 +197,7 @@ class _Verification:
         """Chosen when the first machine needs it, and said."""
         if self._accelerator is None:
             self._accelerator = accel.choose(self.wanted.accelerator, arch=self._arch)
-            said = versions.ask([PROGRAMS[self._arch][0], "--version"])
+            said = versions.ask([PROGRAMS.get(self._arch, PROGRAMS["amd64"])[0], "--version"])
             if said and (found := re.search(r"version (\S+)", said.result())):
                 self.versions["qemu"] = found[1]
             text = f"accelerator: {self._accelerator.name} ({self._accelerator.why})"
