@@ -54,6 +54,7 @@ def describe(view: ArtifactView) -> dict[str, Any]:
         "packages": content.get("packages", {}),
         "python_packages": content.get("python_packages", {}),
         "rootfs": view.manifest.get("rootfs", {}),
+        "verified": _verified(view),
         "missing": [],
     }
     _add_files(view, document)
@@ -104,6 +105,13 @@ def main_packages(document: Mapping[str, Any], view: ArtifactView) -> dict[str, 
     packages: dict[str, str] = document["packages"]
     kernels = [n for n in packages if re.match(r"linux-image-\d", n)]
     return {n: packages[n] for n in dict.fromkeys([*kernels, *asked]) if n in packages}
+
+
+def _verified(view: ArtifactView) -> dict[str, Any] | None:
+    found = view.verification
+    if found is None:
+        return None
+    return {k: found.get(k) for k in ("verdict", "asked", "proven", "started")}
 
 
 def _add_files(view: ArtifactView, document: dict[str, Any]) -> None:

@@ -18,6 +18,8 @@ from imagebuild.inventory import Entry
 
 FILE_NAME = "manifest.json"
 SUMS = "SHA256SUMS"
+#: What `imagebuild verify` leaves beside the images (imagebuild/verify/report.py).
+VERIFICATION = "verify.json"
 #: The versions of manifest.json that this version of the tool reads.
 SCHEMA_VERSIONS = (1,)
 #: What a manifest must have at least, and of which type.
@@ -159,6 +161,20 @@ class ArtifactView:
     def timing(self) -> Mapping[str, Any]:
         """How long the stages took (timing.json)."""
         return _read_json(self.directory / "timing.json")
+
+    @property
+    def verification(self) -> Mapping[str, Any] | None:
+        """What `imagebuild verify` found last (verify.json); None when it was never asked, or
+        about a file that is none of these images.
+        """
+        path = self.directory / VERIFICATION
+        if not path.is_file():
+            return None
+        document = _read_json(path)
+        image = document.get("image")
+        known = {i.sha256 for i in self.images}
+        is_ours = isinstance(image, dict) and image.get("sha256") in known
+        return document if is_ours else None
 
     def sbom(self, name: str) -> Mapping[str, Any]:
         """An SBOM's document; `name` as in imagebuild.sbom."""

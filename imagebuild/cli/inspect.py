@@ -88,6 +88,7 @@ def _show(tables: Tables, document: Mapping[str, Any], main: Mapping[str, str]) 
             ("agent", _agent(agent)),
             ("guest user", str(document["guest_username"])),
             ("datasources", ", ".join(document["datasources"])),
+            ("verified", _verified(document["verified"])),
         ]
     )
     for text in document["missing"]:
@@ -129,6 +130,12 @@ def _show(tables: Tables, document: Mapping[str, Any], main: Mapping[str, str]) 
 
 
 _IMAGE_SIZES = ("size", "allocated", "virtual_size")
+
+
+def _verified(found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return "no"
+    return f"{found['verdict']}, proven: {found['proven'] or 'nothing'}, {found['started']}"
 
 
 def _agent(agent: Mapping[str, Any]) -> str:

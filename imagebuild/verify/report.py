@@ -18,9 +18,10 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from imagebuild.errors import ConfigError, ExitCode
+from imagebuild.manifest import VERIFICATION
 from imagebuild.verify.results import Check, Level, Outcome, Run, verdict
 
-FILE_NAME = "verify.json"
+FILE_NAME = VERIFICATION
 JUNIT_NAME = "junit.xml"
 SCHEMA_VERSION = 1
 

@@ -27,6 +27,7 @@ directory    {directory}
 agent        trove 25.0.0 (2026.1), Python 3.11, from pypi:trove, mode inject
 guest user   ubuntu
 datasources  ConfigDrive, OpenStack
+verified     no
 
 Images
 format  file  on disk  virtual  name
@@ -161,6 +162,21 @@ def test_text(view: ArtifactView, capsys: pytest.CaptureFixture[str]) -> None:
 def test_why_big(view: ArtifactView, capsys: pytest.CaptureFixture[str]) -> None:
     out = printed(capsys, str(view.directory), "--why-big", "--limit", "3")
     assert out == filled(WHY_BIG, view)
+
+
+def test_what_verify_found_is_said_of_these_images_alone(
+    view: ArtifactView, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def verified(digest: str) -> object:
+        report = {"image": {"sha256": digest}, "checks": [], **found}
+        (view.directory / "verify.json").write_text(json.dumps(report))
+        return json.loads(printed(capsys, view.name, "--json"))["verified"]
+
+    found = {"verdict": "passed", "asked": "agent", "proven": "agent", "started": "2026-01-02"}
+    assert verified(view.images[0].sha256) == found
+    line = "verified     passed, proven: agent, 2026-01-02\n"
+    assert line in printed(capsys, view.name)
+    assert verified("0" * 64) is None
 
 
 def test_every_package(view: ArtifactView, capsys: pytest.CaptureFixture[str]) -> None:

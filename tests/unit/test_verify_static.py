@@ -77,7 +77,8 @@ TROVE: Changes = dict.fromkeys(distribution("trove", "25.0.0", files=["trove/__i
 CASES: dict[str, tuple[Changes, str, str]] = {
     "section-unknown": (
         {"/etc/trove/conf.d/5.conf": text("[postgres]\ndocker_image = r.example/pg\n")},
-        "static/agent/config", "agent-section-unknown",
+        "static/agent/config",
+        "agent-section-unknown",
     ),
     "fstab: other uuid": (
         {"/etc/fstab": text("UUID=6c8a2b38-0000-4000-8000-000000000000 / ext4 defaults 0 1\n")},
