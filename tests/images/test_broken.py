@@ -33,7 +33,12 @@ def patient(bookworm: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.fixture(scope="module")
 def view(bookworm: Built) -> ArtifactView:
-    return open_artifact(bookworm.artifact)
+    """The artifact as if it had no raw image: what is broken here is a raw copy of the qcow2,
+    which its manifest shall say nothing of.
+    """
+    whole = open_artifact(bookworm.artifact)
+    outputs = [o for o in whole.manifest["outputs"] if o["format"] == "qcow2"]
+    return ArtifactView(whole.directory, {**whole.manifest, "outputs": outputs})
 
 
 def bad(checks: list[Check]) -> dict[str, str]:
