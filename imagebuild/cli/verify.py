@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from imagebuild.cli import complete
 from imagebuild.cli.options import (
@@ -194,7 +195,9 @@ def verify(
     else:
         view.summary(result, directory)
     if keep:
-        view.kept(cache_dir / "scratch")
+        source = context.get_parameter_source("cache_dir")
+        given = "" if source is ParameterSource.DEFAULT else f" --cache-dir {cache_dir}"
+        view.kept(cache_dir / "scratch", given)
     context.exit(int(result.exit_code))
 
 

@@ -118,16 +118,16 @@ class View:
         spinner.start_time = 0.0
         return spinner
 
-    def kept(self, root: Path) -> None:
-        """How to get into the machine that was left running."""
+    def kept(self, root: Path, options: str = "") -> None:
+        """How to get into the machine that was left running; `options` name its cache."""
         from imagebuild.verify import keep
 
         for machine in keep.kept(root):
             self._terminal.info(f"\n{machine.name} goes on running (pid {machine.pid}):", "bold")
-            self._terminal.info("  imagebuild verify --attach     # a root shell; ^] leaves it")
+            self._terminal.info(f"  imagebuild verify --attach{options}   # a shell; ^] leaves it")
             if machine.ssh:
                 self._terminal.info(f"  {machine.ssh}")
-            self._terminal.info("  imagebuild verify --stop       # ends it")
+            self._terminal.info(f"  imagebuild verify --stop{options}     # ends it")
 
     def summary(self, report: Report, directory: Path | None) -> None:
         """What was found, last: failures with their reasons, timelines, the verdict."""
