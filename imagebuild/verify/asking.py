@@ -27,13 +27,14 @@ Answer = Callable[[], Iterable[str]]
 class Asking:
     """Collects the checks of one level, whose names begin with `prefix`.
 
-    `logs` is asked when a question fails: lines of the guest and the control plane that
-    matter; the pattern book is asked what they mean.
+    When a question fails, `logs` is asked for the lines of the guest and the control plane
+    that matter, and `text` for all of their words: the pattern book is asked what they mean.
     """
 
     level: Level
     prefix: str
     logs: Callable[[], Sequence[str]] = tuple
+    text: Callable[[], str] = str
     scopes: Sequence[Scope] = (Scope.AGENT, Scope.CONTROL, Scope.BOOT)
     checks: list[Check] = field(default_factory=list)
     on_check: Callable[[Check], None] = lambda _c: None
@@ -84,7 +85,9 @@ class Asking:
         if outcome is Outcome.FAILED:
             lines += self.logs()
         if cause is None:
-            cause = cause_of(_SOURCE.sub("", "\n".join(lines)), *self.scopes)
+            said = self.text() if outcome is Outcome.FAILED else ""
+            lines_said = _SOURCE.sub("", "\n".join(lines))
+            cause = cause_of(f"{said}\n{lines_said}", *self.scopes)
         shown = tuple(lines[-MOST_LINES:])
         if cause and not any(cause.line in line for line in shown):
             shown = (cause.line, *shown)

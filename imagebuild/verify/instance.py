@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from imagebuild.errors import ImagebuildError
@@ -109,6 +109,13 @@ class Live:
         """A milestone that is reached now."""
         return Milestone(name, round(self.booted.machine.elapsed(), 1))
 
+    def text(self) -> str:
+        """All that guest and Trove have to say, for the pattern book."""
+        said = [line for tail in self.plane.logs(60).values() for line in tail]
+        with suppress(ImagebuildError):
+            said.append(self.booted.guest.run(_WHOLE, timeout=self.limit("call")).out)
+        return "\n".join(said)
+
     def lines(self) -> Sequence[str]:
         """What the guest's journal and Trove's logs have to say of a failure."""
         lines = []
@@ -124,14 +131,23 @@ class Live:
         return lines
 
 
-#: Where the agent says what went wrong, and what docker says of the container.
+_LOG = "/var/log/trove/trove-guestagent.log"
+#: Where the agent says what went wrong, and what docker says of the container. The lines of a
+#: traceback begin with blanks; sudo's say nothing but that the agent works.
 _JOURNALS = {
-    "agent": "tail -n 200 /var/log/trove/trove-guestagent.log 2>/dev/null |"
-    " grep -E ' (ERROR|CRITICAL|WARNING) |Error|Exception' | tail -n 15",
-    "unit": "journalctl -q --no-pager -o cat -u guest-agent.service | tail -n 15",
+    "agent": f"tail -n 500 {_LOG} 2>/dev/null |"
+    " grep -E ' (ERROR|CRITICAL|WARNING) ' | grep -vE ' ERROR [a-z_.]+ ( |$)' | tail -n 15",
+    "unit": "journalctl -q --no-pager -o cat -u guest-agent.service |"
+    " grep -vE 'pam_unix|COMMAND=' | tail -n 15",
     "docker": "docker ps -a --format '{{.Names}} {{.Image}} {{.Status}}' 2>&1;"
     " docker logs --tail 12 database 2>&1",
 }
+#: The same at length: what the pattern book is asked about.
+_WHOLE = (
+    f"tail -n 1500 {_LOG} 2>/dev/null;"
+    " journalctl -q --no-pager -o cat -u docker.service -u guest-agent.service -n 300;"
+    " docker logs --tail 200 database 2>&1"
+)
 
 
 @contextmanager

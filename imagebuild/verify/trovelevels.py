@@ -47,6 +47,7 @@ def check_trove(
             live = started[0]
             facts |= live.booted.facts
             agent.logs = database.logs = live.lines
+            agent.text = database.text = live.text
             answers = agentlevel.check_agent(live, agent, note)
             if answers and wanted.level is Level.DATABASE:
                 databaselevel.check_database(live, database, note)
