@@ -136,7 +136,8 @@ _LOG = "/var/log/trove/trove-guestagent.log"
 #: traceback begin with blanks; sudo's say nothing but that the agent works.
 _JOURNALS = {
     "agent": f"tail -n 500 {_LOG} 2>/dev/null |"
-    " grep -E ' (ERROR|CRITICAL|WARNING) ' | grep -vE ' ERROR [a-z_.]+ ( |$)' | tail -n 15",
+    " grep -E ' (ERROR|CRITICAL|WARNING) ' | grep -vE ' ERROR [a-z_.]+ ( |$)"
+    "|Traceback \\(most|The above exception was|During handling of' | tail -n 15",
     "unit": "journalctl -q --no-pager -o cat -u guest-agent.service |"
     " grep -vE 'pam_unix|COMMAND=' | tail -n 15",
     "docker": "docker ps -a --format '{{.Names}} {{.Image}} {{.Status}}' 2>&1;"
@@ -145,7 +146,8 @@ _JOURNALS = {
 #: The same at length: what the pattern book is asked about.
 _WHOLE = (
     f"tail -n 1500 {_LOG} 2>/dev/null;"
-    " journalctl -q --no-pager -o cat -u docker.service -u guest-agent.service -n 300;"
+    " journalctl -q --no-pager -o cat -u docker.service -u guest-agent.service -n 300 |"
+    " grep -v level=info;"
     " docker logs --tail 200 database 2>&1"
 )
 

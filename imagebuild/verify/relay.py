@@ -34,4 +34,8 @@ def _write(data: bytes) -> None:
 
 
 if __name__ == "__main__":
-    relay(int(sys.argv[1]))
+    # qemu sends standard error to the guest, too: to whom nobody answers is just hung up on.
+    try:
+        relay(int(sys.argv[1]))
+    except OSError:
+        sys.exit(1)
