@@ -18,7 +18,7 @@ from pathlib import Path
 
 from imagebuild import __version__
 from imagebuild.digest import of_file
-from imagebuild.errors import ConfigError, ImagebuildError, PreflightError
+from imagebuild.errors import ConfigError, ImagebuildError, Interrupted, PreflightError
 from imagebuild.events import Checked, Emit, MachineStarted, MilestoneReached, Note
 from imagebuild.host import ram, versions
 from imagebuild.host.run import network_env
@@ -161,8 +161,8 @@ class _Verification:
         for level, ask in levels.items():
             if level > self.wanted.level:
                 break
-            if self._is_bad() and not self.wanted.keep_going:
-                text = "an earlier level failed; --keep-going tries it all the same"
+            if self._is_open() and not self.wanted.keep_going:
+                text = "an earlier level has not passed; --keep-going tries it all the same"
                 self._take(Check(f"{level.label}/all", level, Outcome.SKIPPED, text))
                 continue
             ask()
@@ -171,8 +171,9 @@ class _Verification:
             time.monotonic() - clock, tuple(self.checks), tuple(self.runs), self.versions,
         )  # fmt: skip
 
-    def _is_bad(self) -> bool:
-        return any(c.outcome is Outcome.FAILED for c in self.checks)
+    def _is_open(self) -> bool:
+        """Whether something is wrong, or could not be told."""
+        return any(c.outcome in (Outcome.FAILED, Outcome.UNKNOWN) for c in self.checks)
 
     def _take(self, check: Check) -> None:
         self.checks.append(check)
@@ -270,9 +271,10 @@ class _Verification:
                     tell=lambda text: self.emit(Note(text)),
                 )  # fmt: skip
                 stack.enter_context(control.held())
+                instances = self._instances(control)
+            except (ConfigError, Interrupted):
+                raise
             except ImagebuildError as exc:
-                if isinstance(exc, ConfigError):
-                    raise
                 self._take(
                     Check(
                         "agent/control-plane", Level.AGENT, Outcome.UNKNOWN, exc.what,
@@ -284,7 +286,7 @@ class _Verification:
             for note in control.notes:
                 self.emit(Note(note, warning=True))
             self.versions["control plane"] = f"trove {control.control.version}"
-            for wanted in self._instances(control):
+            for wanted in instances:
                 text = f"an instance of Trove: {_describe(wanted)}"
                 ask = functools.partial(self._instance, wanted)
                 self._machine(wanted.level, wanted.name, text, ask)
@@ -374,7 +376,15 @@ def _logs(cache: Path, name: str) -> Path:
     import shutil
 
     root = cache / "verify/logs"
-    root.mkdir(parents=True, exist_ok=True)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise PreflightError(
+            "cannot make the directory for logs",
+            where=str(root),
+            detail=str(exc),
+            hint="--cache-dir DIR (IMAGEBUILD_CACHE_DIR) chooses another place",
+        ) from exc
     for old in sorted(root.iterdir(), key=lambda p: p.stat().st_mtime)[: -KEPT_LOGS + 1]:
         shutil.rmtree(old, ignore_errors=True)
     path = root / f"{name}-{time.strftime('%Y%m%dT%H%M%S')}"

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from imagebuild.errors import ImagebuildError, PreflightError, TemporaryError
+from imagebuild.errors import ImagebuildError, Interrupted, PreflightError, TemporaryError
 from imagebuild.explain import Scope
 from imagebuild.verify.causes import cause_of
 from imagebuild.verify.results import Check, Level, Outcome
@@ -49,6 +49,8 @@ class Asking:
         started = time.monotonic()
         try:
             lines = tuple(answer())
+        except Interrupted:
+            raise
         except (PreflightError, TemporaryError) as exc:
             self.add(self._failed(name, exc, Outcome.UNKNOWN, started, hint))
             return False

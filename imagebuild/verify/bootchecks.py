@@ -197,7 +197,7 @@ def _docker(q: Questions) -> Finding:
 
 
 def _network(q: Questions) -> Finding:
-    """qemu's DHCP names no router in a network without a way out (libslirp, src/bootp.c), so
+    """qemu's DHCP names no router in a network without a way out (seen with qemu 7.2), so
     each default route is of the image's own making, and one too many beside Neutron's.
     """
     out = q.guest.out("ip -4 -br address; echo; ip -4 route show default")

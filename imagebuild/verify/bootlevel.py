@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from imagebuild.errors import ImagebuildError
+from imagebuild.errors import VerifyError
 from imagebuild.verify import keep, metadata, probe
 from imagebuild.verify.accel import Accelerator
 from imagebuild.verify.bootchecks import Questions, ask
@@ -273,6 +273,6 @@ def _journal(guest: Guest) -> list[str]:
     )
     try:
         out = guest.run(command, _JOURNAL_SECONDS * guest.patience).out
-    except ImagebuildError:
+    except VerifyError:
         return []
     return [f"journal: {line}" for line in out.splitlines() if line.strip()]

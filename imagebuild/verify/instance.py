@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from imagebuild.errors import ImagebuildError
+from imagebuild.errors import VerifyError
 from imagebuild.verify import nic
 from imagebuild.verify.bootlevel import Boot, Booted, booted
 from imagebuild.verify.control import values
@@ -112,7 +112,7 @@ class Live:
     def text(self) -> str:
         """All that guest and Trove have to say, for the pattern book."""
         said = [line for tail in self.plane.logs(60).values() for line in tail]
-        with suppress(ImagebuildError):
+        with suppress(VerifyError):
             said.append(self.booted.guest.run(_WHOLE, timeout=self.limit("call")).out)
         return "\n".join(said)
 
@@ -122,7 +122,7 @@ class Live:
         for title, command in _JOURNALS.items():
             try:
                 out = self.booted.guest.run(command, timeout=self.limit("call")).out
-            except ImagebuildError as exc:
+            except VerifyError as exc:
                 lines.append(f"{title}: not to be had ({exc.what})")
                 continue
             lines += [f"{title}: {line}" for line in out.splitlines()[-15:]]

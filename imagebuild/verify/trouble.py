@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from imagebuild.errors import ImagebuildError, VerifyError
+from imagebuild.errors import ImagebuildError, Interrupted, VerifyError
 from imagebuild.verify.console import Console
 from imagebuild.verify.machine import Machine
 
@@ -84,6 +84,8 @@ def diagnose(machine: Machine) -> dict[str, Any]:
         halted = [p.is_halted for look in looks for p in look]
         facts["idle"] = sum(halted) > 0.6 * len(halted)
         facts["screen"] = qmp.screen() if machine.spec.arch == "amd64" else []
+    except Interrupted:
+        raise
     except (OSError, ImagebuildError, ValueError) as exc:
         return {"status": f"qemu does not answer: {exc}"}
     return facts

@@ -90,6 +90,13 @@ def test_a_report_that_cannot_be_written_is_said_first(
     assert "--report DIR" in capsys.readouterr().err
 
 
+def test_a_cache_that_cannot_be_made_is_said(
+    image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert verify(image, "--report", tmp_path, "--cache-dir", "/proc/not-there") == 4
+    assert "--cache-dir DIR" in capsys.readouterr().err
+
+
 def test_a_host_that_cannot_is_no_bad_image(
     image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

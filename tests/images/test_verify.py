@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -86,6 +87,19 @@ def running(place: Path) -> list[str]:
 def test_nothing_is_left_running(verified: Verified) -> None:
     assert running(verified.cache) == []
     assert list((verified.cache / "scratch").iterdir()) == []
+
+
+def test_an_interrupted_run_ends_its_machine_at_once(session: Session, tmp_path: Path) -> None:
+    place = tmp_path / "run"
+    argv = command(session.build("bookworm").artifact, place, "--level", "boot")
+    with subprocess.Popen(argv, env=environment(), stderr=subprocess.PIPE) as process:
+        until(lambda: any("qemu-system" in x for x in running(place)), 120, "no machine")
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err.decode()
+    assert running(place) == []
+    assert list((place / "cache/scratch").iterdir()) == []
+    assert not (place / "report/verify.json").exists()
 
 
 def test_a_killed_run_leaves_no_process_and_the_next_one_tidies_up(

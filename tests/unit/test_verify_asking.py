@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable
 
 import pytest
 
-from imagebuild.errors import PreflightError, VerifyError
+from imagebuild.errors import Interrupted, PreflightError, VerifyError
 from imagebuild.verify.asking import Asking, until
 from imagebuild.verify.results import Check, Level, Outcome
 
@@ -49,6 +50,17 @@ def test_a_host_that_cannot_tell_is_no_bad_image() -> None:
     assert not asking.ask("ping", "it answers", cannot)
     assert asking.checks[0].outcome is Outcome.UNKNOWN
     assert asking.checks[0].hint == "install it"
+
+
+def test_who_says_stop_is_heard() -> None:
+    asking = Asking(Level.AGENT, "agent/x")
+
+    def stopped() -> Iterable[str]:
+        raise Interrupted(signal.SIGINT)
+
+    with pytest.raises(Interrupted):
+        asking.ask("ping", "it answers", stopped)
+    assert asking.checks == []
 
 
 def test_an_error_of_ours_keeps_its_words() -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from imagebuild.agent.series import get_series
-from imagebuild.errors import BuildError, ImagebuildError, PreflightError, UsageError
+from imagebuild.errors import BuildError, ImagebuildError, Interrupted, PreflightError, UsageError
 from imagebuild.host.run import need, run
 from imagebuild.manifest import ArtifactView
 from imagebuild.verify.ext4 import UnsupportedError
@@ -114,7 +114,7 @@ def _check_arguments(image: Path, options: Options) -> None:
 def _checks(subject: Subject) -> Iterator[Check]:
     try:
         subject = dataclasses.replace(subject, info=file.describe(subject.image))
-    except PreflightError:
+    except (PreflightError, Interrupted):
         raise
     except (ImagebuildError, ValueError) as exc:
         what = exc.what if isinstance(exc, ImagebuildError) else "qemu-img says nothing of use"
@@ -166,6 +166,8 @@ def _of_disk(subject: Subject, copied: Future[Path]) -> Iterator[Check]:
         subject = dataclasses.replace(subject, raw_disk=copied.result())
         cause = "partition-table-damaged"
         layout = read_layout(subject.raw)
+    except Interrupted:
+        raise
     except (ImagebuildError, *DAMAGE) as exc:
         yield to_check(_PARTITIONS, [_problem(exc, cause, subject)], None)
         yield from _skip(rest, _PARTITIONS.name)
@@ -174,6 +176,8 @@ def _of_disk(subject: Subject, copied: Future[Path]) -> Iterator[Check]:
     yield answer(_PARTITIONS, subject)
     try:
         tree = Tree(subject.raw, layout.partitions, layout.root)
+    except Interrupted:
+        raise
     except (ImagebuildError, *DAMAGE) as exc:
         yield to_check(_READABLE, [_problem(exc, "filesystem-damaged", subject)], None)
         yield from _skip(OF_TREE, _READABLE.name)
@@ -182,6 +186,8 @@ def _of_disk(subject: Subject, copied: Future[Path]) -> Iterator[Check]:
         try:
             # The listing is made when it is first asked for: here, where its failure is one.
             tree.exists("/")
+        except Interrupted:
+            raise
         except (ImagebuildError, *DAMAGE) as exc:
             yield to_check(_READABLE, [_problem(exc, "filesystem-damaged", subject)], None)
             yield from _skip(OF_TREE, _READABLE.name)

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from imagebuild.errors import BuildError, ConfigError, ImagebuildError, PreflightError
+from imagebuild.errors import BuildError, ConfigError, ImagebuildError, Interrupted, PreflightError
 from imagebuild.verify.causes import cause
 from imagebuild.verify.results import Check, Level, Outcome
 from imagebuild.verify.static.subject import Subject
@@ -77,6 +77,8 @@ def answer(question: Question, subject: Subject) -> Check:
     problems: list[Problem] = []
     try:
         problems.extend(question.ask(subject))
+    except Interrupted:
+        raise
     except (PreflightError, BuildError) as exc:
         # Of the programs of this host: missing, or slower than their limit.
         problems.append(unknown(exc.what, *_lines(exc), hint=exc.hint))
