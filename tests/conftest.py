@@ -29,19 +29,33 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Image tests last: their builds run in the background of the others."""
+    """Image tests last: their builds run in the background of the others; and first those
+    that change what the whole process sees, where programs are found say.
+    """
     area = config.getoption("--area")
     if area:
         kept = [i for i in items if any(area in m.args for m in i.iter_markers("full"))]
         config.hook.pytest_deselected(items=[i for i in items if i not in kept])
         items[:] = kept
-    items.sort(key=lambda item: item.get_closest_marker("image") is not None)
+    items.sort(key=_turn)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _builds_in_background(request: pytest.FixtureRequest) -> None:
-    """Start the builds with the first test, when a selected test wants them."""
-    if any("session" in getattr(item, "fixturenames", ()) for item in request.session.items):
+def _turn(item: pytest.Item) -> int:
+    if item.get_closest_marker("alone"):
+        return 0
+    return 2 if item.get_closest_marker("image") else 1
+
+
+@pytest.fixture(scope="session")
+def _wants_builds(request: pytest.FixtureRequest) -> bool:
+    """Whether a selected test wants the builds."""
+    return any("session" in getattr(item, "fixturenames", ()) for item in request.session.items)
+
+
+@pytest.fixture(autouse=True)
+def _builds_in_background(request: pytest.FixtureRequest, _wants_builds: bool) -> None:
+    """Start the builds with the first test that leaves their threads alone."""
+    if _wants_builds and not request.node.get_closest_marker("alone"):
         request.getfixturevalue("session")
 
 

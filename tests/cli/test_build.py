@@ -305,6 +305,7 @@ def test_artifact_directory_with_something_else_in_it(
     assert everything_below(tmp_path) == ["mine", "mine/thesis.tex"]
 
 
+@pytest.mark.alone
 def test_missing_tools(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

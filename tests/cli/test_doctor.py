@@ -55,6 +55,7 @@ def test_this_host_is_ready_to_build(
     assert left(tmp_path) == {"keys.gpg"}, "doctor has changed something"
 
 
+@pytest.mark.alone
 def test_what_is_wrong_what_it_prevents_and_what_to_run(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,6 +25,7 @@ from imagebuild.host.run import network_env, run
 from imagebuild.host.worker import Worker
 from imagebuild.store.store import Store
 from imagebuild.verify.bootlevel import CONFIG_DRIVE, METADATA
+from tests.databases.images import cache
 from tests.databases.registry import DatabaseRegistry
 from tests.images import standin
 from tests.images.boots import BootReport, boot
@@ -141,6 +142,7 @@ class Session:
         self.standin: standin.Standin | None = None
         self.jammy_options: list[str] = []
         self.registry: Registry | None = None
+        self._kept = cache()
 
     def start(self) -> None:
         """Start everything that the image tests will ask for."""
@@ -223,7 +225,7 @@ class Session:
         )
 
     def _make_databases(self) -> DatabaseRegistry:
-        return DatabaseRegistry(self.directory / "databases")
+        return DatabaseRegistry(self.directory / "databases", kept=self._kept)
 
     def _verify(self) -> Verified:
         image = self.build("bookworm").artifact

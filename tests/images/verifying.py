@@ -18,6 +18,9 @@ REPO = Path(__file__).resolve().parents[2]
 GUEST_REGISTRY = "168.0.0.6:5000"
 
 
+_ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPO)}
+
+
 @dataclass(frozen=True)
 class Verified:
     """What a run left: its status, what it said, its report, its cache."""
@@ -78,8 +81,8 @@ def command(image: Path, directory: Path, *options: str) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """The environment that the verb runs in."""
-    return {**os.environ, "PYTHONPATH": str(REPO)}
+    """The environment that the verb runs in: not what another test makes of it meanwhile."""
+    return dict(_ENVIRONMENT)
 
 
 def database(registry: DatabaseRegistry, datastore: str, *, backup: bool = True) -> list[str]:

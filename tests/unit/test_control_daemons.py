@@ -90,6 +90,7 @@ def test_the_newest_rabbitmq_is_found_where_packages_put_it(
     assert broker._home() == tmp_path / "b/rabbitmq_server-3.10.8"
 
 
+@pytest.mark.alone
 def test_no_mariadb(daemons: Daemons, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "which", lambda _tool: None)
     monkeypatch.setattr("imagebuild.host.run.which", lambda _tool: None)

@@ -89,6 +89,7 @@ def test_the_real_trial_leaves_nothing(tmp_path: Path) -> None:
 
 
 @NEEDS_ROOT
+@pytest.mark.alone
 def test_the_real_trial_of_a_host_without_namespaces(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,6 +122,7 @@ def test_overlayfs_where_it_cannot_be(tmp_path: Path) -> None:
     assert run(argv, env=env).stdout.strip() == b"''"
 
 
+@pytest.mark.alone
 def test_an_interrupt_is_no_finding(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """^C while the host is tried ends the build; it does not count as something that failed."""
 

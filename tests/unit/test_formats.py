@@ -166,6 +166,7 @@ def test_zlib_is_written_without_an_option_that_old_qemu_lacks() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.alone
 def test_zstd_needs_qemu_5_1(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bin_dir = tmp_path / "bin"
     bin_dir.mkdir()

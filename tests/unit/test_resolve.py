@@ -485,6 +485,7 @@ def test_own_elements_join(tmp_path: Path) -> None:
     assert having == {"late"}
 
 
+@pytest.mark.alone
 def test_versions_of_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, text in (("mke2fs", "mke2fs 1.47.0 (5-Feb-2023)"), ("qemu-img", "no number")):
         tool = tmp_path / name
@@ -496,6 +497,7 @@ def test_versions_of_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert (found["mmdebstrap"], found["mtools"]) == ("absent", "absent")
 
 
+@pytest.mark.alone
 def test_a_tool_is_asked_once_for_its_version(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
