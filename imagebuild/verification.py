@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -373,8 +374,6 @@ def _format(image: Path) -> str:
 
 def _logs(cache: Path, name: str) -> Path:
     """A new directory for the logs of machines; the oldest of earlier ones go."""
-    import shutil
-
     root = cache / "verify/logs"
     try:
         root.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -76,8 +77,6 @@ def registries(texts: Iterable[str], *, insecure: bool) -> list[Registry]:
 
 def with_registry(databases: Sequence[Database], known: Sequence[Registry]) -> list[Database]:
     """Each database with the registry that its image is in, where one is known."""
-    import dataclasses
-
     by_address = {r.address: r for r in known}
     return [
         dataclasses.replace(d, registry=by_address.get(d.image.partition("/")[0]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,11 +71,3 @@ class SqlClient:
         except SqlError:
             return False
         return True
-
-    def create_table(self, name: str, rows: Sequence[str]) -> tuple[str, ...]:
-        """Statements for a table of words, the same in every dialect."""
-        values = ", ".join(f"('{row}')" for row in rows)
-        return (
-            f"CREATE TABLE {name} (word VARCHAR(64))",
-            f"INSERT INTO {name} VALUES {values}",  # noqa: S608 - our own words
-        )
