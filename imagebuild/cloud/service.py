@@ -121,7 +121,6 @@ class Service:
 def translated(cloud: str, service: str) -> Iterator[None]:
     """Turn what keystoneauth and the SDK raise into errors for people."""
     from keystoneauth1 import exceptions as keystone
-    from keystoneauth1.exceptions.connection import SSLFailure
     from openstack.exceptions import SDKException
 
     where = f"cloud {cloud}"
@@ -137,7 +136,7 @@ def translated(cloud: str, service: str) -> Iterator[None]:
             f"the cloud's catalog has no endpoint of {service}", where=where, detail=str(exc),
             hint="check the region and the interface in clouds.yaml",
         ) from exc  # fmt: skip
-    except SSLFailure as exc:
+    except keystone.SSLError as exc:
         raise NotAllowedError(
             f"the certificate of {service} is not trusted", where=where, detail=str(exc),
             hint="name its CA: `cacert` in clouds.yaml, or OS_CACERT",
