@@ -40,8 +40,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=_turn)
 
 
+def _is_alone(item: pytest.Item) -> bool:
+    """Whether it changes what threads beside it would see: the environment, our modules."""
+    return bool(
+        item.get_closest_marker("alone") or "monkeypatch" in getattr(item, "fixturenames", ())
+    )
+
+
 def _turn(item: pytest.Item) -> int:
-    if item.get_closest_marker("alone"):
+    if _is_alone(item):
         return 0
     return 2 if item.get_closest_marker("image") else 1
 
@@ -55,7 +62,7 @@ def _wants_builds(request: pytest.FixtureRequest) -> bool:
 @pytest.fixture(autouse=True)
 def _builds_in_background(request: pytest.FixtureRequest, _wants_builds: bool) -> None:
     """Start the builds with the first test that leaves their threads alone."""
-    if _wants_builds and not request.node.get_closest_marker("alone"):
+    if _wants_builds and not _is_alone(request.node):
         request.getfixturevalue("session")
 
 

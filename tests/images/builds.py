@@ -11,6 +11,7 @@ Ubuntu's packages: those of the stand-in are Debian's.
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -38,6 +39,8 @@ REPO = Path(__file__).resolve().parents[2]
 #: Values that must be in no output: planted in the environment of the jammy build.
 CANARIES = ("canary-proxy-Zq7", "canary-index-Zq8", PASSWORD)
 BUILDER_UID = 20000
+#: As the session found it: a test may change it for a while.
+_ENVIRON = dict(os.environ)
 
 # What makes the process a user with sudo, in a private view of /etc: the host's own
 # accounts and sudo rules stay as they are.
@@ -101,7 +104,7 @@ def installed_wheel(directory: Path) -> Path:
     """Build the project's wheel, install it in a venv of its own, return its command."""
     wheels = directory / "wheels"
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
-    env = dict(os.environ)
+    env = dict(_ENVIRON)
     subprocess.run([*pip, "wheel", "--no-deps", "-w", wheels, REPO], check=True, env=env)
     wheel = next(wheels.glob("imagebuild-*.whl"))
     python = "/usr/bin/python3" if Path("/usr/bin/python3").exists() else sys.executable
@@ -121,13 +124,13 @@ def as_builder(directory: Path, argv: list[str], env: Mapping[str, str]) -> subp
     """
     log = (directory / "build.out").open("wb")
     if os.geteuid() != 0:
-        whole = {**os.environ, **env, "HOME": str(directory / "home")}
+        whole = {**_ENVIRON, **env, "HOME": str(directory / "home")}
         return subprocess.Popen(argv, env=whole, stdout=log, stderr=log, cwd=directory / "home")
     for name in ("etc-up", "etc-work"):
         (directory / name).mkdir(exist_ok=True)
     shell = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _AS_BUILDER]
     shell += ["sh", str(directory), str(BUILDER_UID), *argv]
-    whole = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", **env}
+    whole = {"PATH": _ENVIRON["PATH"], "LANG": "C.UTF-8", **env}
     return subprocess.Popen(shell, env=whole, stdout=log, stderr=log)
 
 
@@ -137,6 +140,8 @@ class Session:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._pool = ThreadPoolExecutor(max_workers=8)
+        # Boots are watched by our own code, which a test of this process may be changing.
+        self._watchers = multiprocessing.get_context("spawn").Pool(2)
         self._futures: dict[str, Future[Any]] = {}
         self._processes: list[subprocess.Popen[bytes]] = []
         self.standin: standin.Standin | None = None
@@ -196,6 +201,8 @@ class Session:
         for process in self._processes:
             process.terminate()
         self._pool.shutdown(cancel_futures=True)
+        self._watchers.close()
+        self._watchers.join()
         if self.standin:
             self.standin.stop()
         if self.registry:
@@ -214,14 +221,16 @@ class Session:
         if name == "jammy" and self.registry:
             commands |= REGISTRY_COMMANDS
             forwards = {HOST: self.registry.port}
-        return boot(
-            built.qcow2,
-            self.directory / f"boot-{name}",
-            firmware=firmware,
-            how=how,
-            questions=commands,
-            forwards=forwards,
-            content=built.manifest["content"],
+        return self._watchers.apply(
+            boot,
+            (built.qcow2, self.directory / f"boot-{name}"),
+            {
+                "firmware": firmware,
+                "how": how,
+                "questions": commands,
+                "forwards": forwards,
+                "content": built.manifest["content"],
+            },
         )
 
     def _make_databases(self) -> DatabaseRegistry:
@@ -237,7 +246,7 @@ class Session:
     def _build_bookworm(self) -> Built:
         home = self.directory / "bookworm"
         home.mkdir()
-        env = {**os.environ, "HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")}
+        env = {**_ENVIRON, "HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")}
         env["PYTHONPATH"] = str(REPO)
         argv = bookworm_argv("-o", str(home / "placed/guest.raw"))
         started = time.monotonic()
@@ -265,7 +274,7 @@ class Session:
         known = Path("/etc/ssl/certs/ca-certificates.crt").read_text()
         bundle.write_text(known + self.standin.ca.read_text() + self.registry.ca.read_text())
         bundles = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT")
-        env = network_env() | dict.fromkeys(bundles, str(bundle))
+        env = network_env(_ENVIRON) | dict.fromkeys(bundles, str(bundle))
         env["DOCKER_CONFIG"] = str(self.registry.login(directory / "docker"))
         env |= {
             # Names a proxy that is never asked, and an index that has nothing.
@@ -282,7 +291,7 @@ class Session:
         home = self.directory / "jammy-again"
         home.mkdir()
         bundle = self.directory / "jammy/bundle.pem"
-        env = {**os.environ, "HOME": str(home), "PYTHONPATH": str(REPO)}
+        env = {**_ENVIRON, "HOME": str(home), "PYTHONPATH": str(REPO)}
         env |= dict.fromkeys(
             ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT"), str(bundle)
         )

@@ -63,6 +63,7 @@ def test_object_is_found_as_it_was_made(store: Store, tmp_path: Path) -> None:
     assert not list(store.drafts.iterdir())
 
 
+@pytest.mark.alone
 def test_private_store_is_closed_to_others(store: Store, tmp_path: Path) -> None:
     old = os.umask(0)
     try:
