@@ -286,6 +286,9 @@ def _common_environment(inputs: Inputs) -> dict[str, str]:
         "ELEMENTS_PATH": "{elements}",
         "IMAGEBUILD_GUEST_USERNAME": inputs.profile.guest.username,
         "SOURCE_DATE_EPOCH": str(inputs.epoch),
+        # Packages compile their Python when they are installed: in an order that follows from
+        # hashes (py3compile), and up to 3.10 with sets in the order of theirs.
+        "PYTHONHASHSEED": "0",
     }
 
 

@@ -270,7 +270,7 @@ class _Builder:
     ) -> BuildRequest:
         out = self.scratch / "out" / name
         out.mkdir(parents=True)
-        environment = {"SOURCE_DATE_EPOCH": _EPOCH, **env}
+        environment = {"SOURCE_DATE_EPOCH": _EPOCH, "PYTHONHASHSEED": "0", **env}
         return BuildRequest(sources, self.tools, out, compiler, environment)
 
     def _checked(self, paths: list[Path], expected: dict[str, str]) -> list[DistFile]:

@@ -24,6 +24,8 @@ from imagebuild.stages.trees import keep_upper
 #: Processes that compile, whatever the host has: which files one of them sees decides on
 #: details of their byte code (interned names), and two builds are to be the same.
 _COMPILERS = 2
+# Not isolated (-I), which would ignore the seed; but nothing is imported from where it runs.
+_COMPILE = "import sys; del sys.path[0]; from compileall import main; sys.exit(not main())"
 
 
 def install(
@@ -78,15 +80,18 @@ def _unpack(wheel: Path, root: Path) -> list[str]:
 def _compile(root: Path, sources: Sequence[str], deadline: float | None) -> None:
     """Compile the sources with the image's own Python.
 
-    The byte code holds its source's digest, not its time (PEP 552), and so needs no clock.
+    The byte code holds its source's digest, not its time (PEP 552), and so needs no clock. Up
+    to Python 3.10 it holds constant sets in the order of their hashes (bpo-37596), which are
+    random without a seed.
     """
-    argv: list[str | Path] = ["chroot", root, f"{VENV}/bin/python", "-I", "-B", "-m"]
-    argv += ["compileall", "-q", "--invalidation-mode", "checked-hash", "-i", "-"]
+    argv: list[str | Path] = ["chroot", root, f"{VENV}/bin/python", "-s", "-B", "-c", _COMPILE]
+    argv += ["-q", "--invalidation-mode", "checked-hash", "-i", "-"]
+    env = base_env(PYTHONHASHSEED="0")
     left = None if deadline is None else max(deadline - time.monotonic(), 0.01)
 
     def one(names: Sequence[str]) -> None:
         # A source that is no Python of this version stays without byte code, as with pip.
-        run(argv, env=base_env(), input="\n".join(names).encode(), timeout=left, check=False)
+        run(argv, env=env, input="\n".join(names).encode(), timeout=left, check=False)
 
     with ThreadPoolExecutor(_COMPILERS) as pool:
         list(pool.map(one, [sources[i::_COMPILERS] for i in range(_COMPILERS)]))

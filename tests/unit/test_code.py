@@ -37,7 +37,11 @@ SOURCES = {
     # No Python of any version: pip, too, leaves it without byte code.
     "trove/templates/broken.py": "{% if this %} is a template\n",
     "trove/templates/config.ini": "[x]\n",
-    **{f"trove/part{n}.py": f"names = ['a{n}', 'shared']\n" for n in range(20)},
+    # The order of a constant set is the hashes', up to Python 3.10.
+    **{
+        f"trove/part{n}.py": f"names = ['a{n}', 'shared']\nhas = 'x' in {{'a', 'b', 'c{n}'}}\n"
+        for n in range(20)
+    },
 }
 
 
