@@ -97,6 +97,16 @@ class Checked(Event):
     seconds: float | None = None
 
 
+@dataclass(frozen=True)
+class Transferred(Event):
+    """So many bytes of an image are on their way to a cloud; `what` says how."""
+
+    cloud: str
+    what: str
+    done: int
+    total: int
+
+
 Emit = Callable[[Event], None]
 
 _CLASSES: dict[str, type[Event]] = {

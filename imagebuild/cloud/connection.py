@@ -37,6 +37,24 @@ class Cloud:
             )
         return str(found)
 
+    @property
+    def region(self) -> str:
+        """The region's name; empty where clouds.yaml has none."""
+        return str(self.connection.config.get_region_name() or "")
+
+    def renew_token(self, seconds: int) -> None:
+        """Get a new token if the one at hand ends within that time.
+
+        For a request that takes long: what is refused in its middle was sent for nothing.
+        """
+        session = self.connection.session
+        access = getattr(session.auth, "get_access", None)
+        if access is None:
+            return  # a fixed token, or none: there is no other
+        with translated(self.name, "keystone"):
+            if access(session).will_expire_soon(seconds):
+                session.invalidate()
+
     @functools.cached_property
     def image(self) -> Service:
         """Glance; paths begin below /v2."""

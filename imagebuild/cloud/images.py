@@ -5,7 +5,7 @@ Paths, states and JSON patches are of the Images API v2 (docs.openstack.org/api-
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -106,9 +106,31 @@ class Images:
             page = self.service.get(page["next"].removeprefix("/v2"))
 
     def create(self, attributes: Mapping[str, Any]) -> Image:
-        """A new record, without data yet; `attributes` as in Glance's document."""
-        response = self.service.request("POST", "/images", json=dict(attributes))
+        """A new record, without data yet; `attributes` as in Glance's document.
+
+        They hold the id, so that a request whose answer was lost can be sent again: it finds
+        what it has made.
+        """
+        try:
+            response = self.service.request("POST", "/images", json=dict(attributes), retry=True)
+        except RefusedError as exc:
+            if exc.status != 409 or not (found := self.get(attributes["id"])):
+                raise
+            return found
         return Image.of(response.json())
+
+    def put_data(
+        self, image_id: str, body: Iterable[bytes], *, stage: bool = False, timeout: float
+    ) -> None:
+        """Send an image's data, or stage them for an import; `timeout`: seconds of silence.
+
+        Sent once: who calls sees what became of the image before another try. The body has a
+        length, and can be iterated again: a token that is refused is renewed, once.
+        """
+        self.service.request(
+            "PUT", f"/images/{image_id}/{'stage' if stage else 'file'}", data=body, retry=False,
+            headers={"Content-Type": "application/octet-stream"}, timeout=timeout,
+        )  # fmt: skip
 
     def patch(self, image_id: str, changes: Sequence[Mapping[str, Any]]) -> Image:
         """Change a record by JSON patch operations."""

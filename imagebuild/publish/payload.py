@@ -112,9 +112,9 @@ def ready(source: Source, cache: Path, emit: Emit) -> Iterator[Payload]:
                 hint="copy the artifact anew, or build the image anew",
             )  # fmt: skip
         target = here.path / f"{image.path.stem}.{source.format}"
-        argv = [tool, "convert", "-f", image.format, "-O", source.format, image.path, target]
+        argv = [tool, "convert", "-f", image.format, "-O", source.format]
         try:
-            run(argv, what=f"cannot convert {image.path.name}")
+            run([*argv, image.path, target], what=f"cannot convert {image.path.name}")
         except Interrupted:
             raise
         except BuildError as exc:
