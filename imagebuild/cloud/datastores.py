@@ -6,12 +6,13 @@ API (trove/extensions/mgmt/datastores, trove/extensions/mgmt/configuration).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from imagebuild.cloud.service import RefusedError, Service
+from imagebuild.cloud.service import NotAllowedError, RefusedError, Service
 
 _VERSIONS = "/mgmt/datastore-versions"
 #: Limits of a version's image tags, by Trove's schema (trove/common/apischema.py).
@@ -88,51 +89,90 @@ class Datastores:
 
     def versions(self) -> list[DatastoreVersion]:
         """All versions of all datastores, inactive ones too."""
-        return [DatastoreVersion.of(d) for d in self.service.get(_VERSIONS)["versions"]]
+        with _administration():
+            return [DatastoreVersion.of(d) for d in self.service.get(_VERSIONS)["versions"]]
 
     def get(self, version_id: str) -> DatastoreVersion:
         """One version."""
-        document = self.service.get(f"{_VERSIONS}/{version_id}")
+        with _administration():
+            document = self.service.get(f"{_VERSIONS}/{version_id}")
         return DatastoreVersion.of(document.get("version", document))
 
     def create(self, body: Mapping[str, Any]) -> None:
-        """A new version; `body` as in Trove's schema. Its id is found in `versions` after."""
-        self.service.request("POST", _VERSIONS, json={"version": dict(body)})
+        """A new version; `body` as in Trove's schema. Its id is found in `versions` after.
+
+        It is sent once. Also an error does not mean that nothing was made: see there.
+        """
+        with _administration():
+            self.service.request("POST", _VERSIONS, json={"version": dict(body)})
 
     def patch(self, version_id: str, changes: Mapping[str, Any]) -> None:
         """Change a version. New image tags take its image away; an image leaves its tags."""
-        self.service.request("PATCH", f"{_VERSIONS}/{version_id}", json=dict(changes), retry=True)
+        path = f"{_VERSIONS}/{version_id}"
+        with _administration():
+            self.service.request("PATCH", path, json=dict(changes), retry=True)
 
     def delete(self, version_id: str) -> None:
         """Remove a version with its parameters; Trove refuses while something uses it."""
-        self.service.request("DELETE", f"{_VERSIONS}/{version_id}", retry=False)
+        with _administration():
+            self.service.request("DELETE", f"{_VERSIONS}/{version_id}", retry=False)
 
     def delete_datastore(self, name: str) -> None:
         """Remove a datastore; Trove refuses while it has versions."""
-        self.service.request("DELETE", f"/datastores/{quote(name, safe='')}", retry=False)
+        with _administration():
+            self.service.request("DELETE", f"/datastores/{quote(name, safe='')}", retry=False)
 
     def parameters(self, version_id: str) -> list[Mapping[str, Any]]:
         """The configuration parameters of a version, as Trove tells them."""
-        path = f"/mgmt/datastores/versions/{version_id}/parameters"
-        found: list[Mapping[str, Any]] = self.service.get(path)["configuration-parameters"]
+        with _administration():
+            document = self.service.get(_parameters(version_id))
+        found: list[Mapping[str, Any]] = document["configuration-parameters"]
         return found
 
     def put_parameter(self, version_id: str, body: Mapping[str, Any], *, exists: bool) -> None:
-        """Create a parameter, or change the one of that name."""
-        path = f"/mgmt/datastores/versions/{version_id}/parameters"
-        method = "PUT" if exists else "POST"
-        if exists:
-            path += f"/{quote(str(body['name']), safe='')}"
-        self.service.request(method, path, json={"configuration-parameter": dict(body)})
+        """Create a parameter, or change the one of that name; sent again where it must be."""
+        with _administration():
+            if not exists:
+                try:
+                    self._parameter("POST", _parameters(version_id), body)
+                    return
+                except RefusedError as exc:
+                    # Made by a request whose answer was lost, or by somebody else meanwhile.
+                    if exc.status != 400 or "already exists" not in exc.message:
+                        raise
+            name = quote(str(body["name"]), safe="")
+            self._parameter("PUT", f"{_parameters(version_id)}/{name}", body)
+
+    def _parameter(self, method: str, path: str, body: Mapping[str, Any]) -> None:
+        document = {"configuration-parameter": dict(body)}
+        self.service.request(method, path, json=document, retry=True)
 
     def delete_parameter(self, version_id: str, name: str) -> None:
         """Remove a parameter; it may be gone."""
-        path = f"/mgmt/datastores/versions/{version_id}/parameters/{quote(name, safe='')}"
+        path = f"{_parameters(version_id)}/{quote(name, safe='')}"
         try:
-            self.service.request("DELETE", path)
+            with _administration():
+                self.service.request("DELETE", path)
         except RefusedError as exc:
-            if exc.status != 404:
+            # Trove has 404 for it in one release, 400 in another.
+            if exc.status not in (400, 404):
                 raise
+
+
+def _parameters(version_id: str) -> str:
+    return f"/mgmt/datastores/versions/{version_id}/parameters"
+
+
+@contextmanager
+def _administration() -> Iterator[None]:
+    """Trove says 401 where others say 403: it is the role that is missing, not the login."""
+    try:
+        yield
+    except NotAllowedError as exc:
+        if exc.status in (401, 403):
+            exc.what = "Trove lets administrators alone do this"
+            exc.hint = "use credentials that have the role admin (is_admin in Trove's policy)"
+        raise
 
 
 def _words(value: str | Sequence[str] | None) -> tuple[str, ...]:

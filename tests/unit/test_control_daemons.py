@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from imagebuild.errors import PreflightError
+from imagebuild.redaction import masked
 from imagebuild.verify.control import broker, database, services
 from imagebuild.verify.control.broker import Broker
 from imagebuild.verify.control.daemons import Daemons, Identity
 from imagebuild.verify.control.database import Database
-from imagebuild.verify.control.plane import _NOISE, masked
+from imagebuild.verify.control.plane import _NOISE
 from imagebuild.verify.control.ports import Ports
 from imagebuild.verify.control.values import Guest
 

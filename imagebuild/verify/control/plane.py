@@ -13,8 +13,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from imagebuild.agent.pipconf import redact
 from imagebuild.errors import PreflightError, VerifyError
+from imagebuild.redaction import masked
 from imagebuild.verify.control import amqp, broker, database, services
 from imagebuild.verify.control.client import Client, account_body
 from imagebuild.verify.control.daemons import Daemons, identity
@@ -29,7 +29,6 @@ _CREATE_SECONDS = 60.0
 _GIVEN_UP = frozenset({"ERROR", "FAILED"})
 _LEVELS = re.compile(r" (WARNING|ERROR|CRITICAL) |\[(warning|error|critical)\]|Traceback")
 _NOISE = re.compile(r" WARNING oslo_config\.cfg .* Deprecated: ")
-_SECRET = re.compile(r"((?:password|token|_key)[\"']?\s*[=:]\s*[\"']?)[^\s,;\"'}]+", re.IGNORECASE)
 
 
 class ControlPlane(Client):
@@ -296,11 +295,6 @@ class ControlPlane(Client):
             lines += told if name.startswith("trove") else []
         detail = "\n".join(filter(None, lines))
         return VerifyError(what, where=str(self._daemons.run_dir / "log"), detail=detail)
-
-
-def masked(line: str) -> str:
-    """A line of a log without the passwords, tokens and keys that it may have."""
-    return _SECRET.sub(r"\1***", redact(line))
 
 
 def _of(instance: str) -> str:
