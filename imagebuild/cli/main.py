@@ -108,7 +108,7 @@ def _check_directory() -> None:
         ) from exc
 
 
-def _raise_interrupted(signum: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
+def raise_interrupted(signum: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
     # One exception for both signals, so that every `finally` runs.
     raise Interrupted(signum)
 
@@ -151,6 +151,6 @@ def main() -> NoReturn:
     """Entry point of the console script."""
     # The reader of our output may go away (`imagebuild … | head`): end quietly, as others do.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, _raise_interrupted)
-    signal.signal(signal.SIGTERM, _raise_interrupted)
+    signal.signal(signal.SIGINT, raise_interrupted)
+    signal.signal(signal.SIGTERM, raise_interrupted)
     sys.exit(run(sys.argv[1:]))
