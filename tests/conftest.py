@@ -10,6 +10,8 @@ import pytest
 from hypothesis import settings
 
 from tests.images.builds import Session
+from tests.services.background import Background
+from tests.services.cloud import TestCloud
 
 # The same examples each time, so that a change is what breaks a test; scripts/test --full
 # looks for new ones, twenty times as many (--hypothesis-profile=full).
@@ -28,10 +30,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--area", help="of the tests that --full adds, those of this area alone")
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m looks at the marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Image tests last: their builds run in the background of the others; and first those
-    that change what the whole process sees, where programs are found say.
+    """Image tests last: their builds run in the background of the others; before them those
+    of the services, which come up meanwhile; and first those that change what the whole
+    process sees, where programs are found say.
     """
+    for item in items:
+        if "cloud_services" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.services)
     area = config.getoption("--area")
     if area:
         kept = [i for i in items if any(area in m.args for m in i.iter_markers("full"))]
@@ -42,6 +49,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _is_alone(item: pytest.Item) -> bool:
     """Whether it changes what threads beside it would see: the environment, our modules."""
+    if any(item.get_closest_marker(m) for m in ("image", "services")):
+        return False  # these wait for the threads
     return bool(
         item.get_closest_marker("alone") or "monkeypatch" in getattr(item, "fixturenames", ())
     )
@@ -50,7 +59,9 @@ def _is_alone(item: pytest.Item) -> bool:
 def _turn(item: pytest.Item) -> int:
     if _is_alone(item):
         return 0
-    return 2 if item.get_closest_marker("image") else 1
+    if item.get_closest_marker("image"):
+        return 3
+    return 2 if item.get_closest_marker("services") else 1
 
 
 @pytest.fixture(scope="session")
@@ -59,10 +70,22 @@ def _wants_builds(request: pytest.FixtureRequest) -> bool:
     return any("session" in getattr(item, "fixturenames", ()) for item in request.session.items)
 
 
+@pytest.fixture(scope="session")
+def _wants_services(request: pytest.FixtureRequest) -> bool:
+    """Whether a selected test wants OpenStack's services."""
+    return any(item.get_closest_marker("services") for item in request.session.items)
+
+
 @pytest.fixture(autouse=True)
-def _builds_in_background(request: pytest.FixtureRequest, _wants_builds: bool) -> None:
-    """Start the builds with the first test that leaves their threads alone."""
-    if _wants_builds and not _is_alone(request.node):
+def _in_background(
+    request: pytest.FixtureRequest, _wants_builds: bool, _wants_services: bool
+) -> None:
+    """Start builds and services with the first test that leaves their threads alone."""
+    if _is_alone(request.node):
+        return
+    if _wants_services:
+        request.getfixturevalue("_services")
+    if _wants_builds:
         request.getfixturevalue("session")
 
 
@@ -81,3 +104,29 @@ def session(request: pytest.FixtureRequest) -> Iterator[Session]:
             print(f"kept: {directory}")
         else:
             started.close()
+
+
+@pytest.fixture(scope="session")
+def _services(request: pytest.FixtureRequest) -> Iterator[Background]:
+    """OpenStack's services, on their way."""
+    started = Background()
+    try:
+        yield started
+    finally:
+        keep = bool(request.config.getoption("--keep-images"))
+        started.close(keep=keep)
+        if keep:
+            print(f"kept: {started.directory}")
+
+
+@pytest.fixture(scope="session")
+def cloud_services(_services: Background) -> TestCloud:
+    """Keystone, Glance and Trove, up; what tests leave in them is their affair."""
+    return _services.cloud()
+
+
+@pytest.fixture
+def cloud(cloud_services: TestCloud) -> Iterator[TestCloud]:
+    """The same, empty; what the test leaves is removed."""
+    yield cloud_services
+    cloud_services.reset()

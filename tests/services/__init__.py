@@ -1,15 +1,17 @@
 """Real Keystone, Glance and Trove on loopback for the tests, started in seconds.
 
-A test that wants them lies below `tests/services` (or imports the fixtures from
-`tests.services.fixtures`), has the mark `services`, and asks for the fixture `cloud`:
-
-    pytestmark = pytest.mark.services
+A test that wants them asks for the fixture `cloud` (tests/conftest.py), wherever it lies; that
+gives it the mark `services`:
 
     def test_it(cloud: TestCloud, tmp_path: Path) -> None:
         environ = cloud.environ("admin")            # OS_CLOUD, OS_CLIENT_CONFIG_FILE
         config = cloud.clouds_yaml(tmp_path / "clouds.yaml", "admin", "demo-proxied")
         cloud.proxies.glance.add(Rule("PUT", r"/file$", CutRequest(after=1 << 20)))
         rows = cloud.sql("SELECT name FROM datastore_versions")
+        cloud.add_instance(version_id), cloud.add_backup(version_id)    # rows, nothing behind
+        cloud.restart("glance", {"DEFAULT": {"user_storage_quota": "1MB"}})
+        command = [*cloud.trove_manage, "db_load_datastore_config_parameters"]
+        cloud.ports.web                             # Glance's web-download may ask there
 
 Clouds: `admin` (role admin), `demo` and `other` (role member), each a project with a user of
 its name. With `-proxied` their region is `Proxied`: its catalog names the fault proxies

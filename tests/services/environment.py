@@ -21,7 +21,7 @@ from imagebuild.host.scratch import lock
 #: Made from requirements.in, which says how.
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 #: In the key of what is kept: raise it when this module makes something else of them.
-_FORM = 1
+_FORM = 2
 
 
 def cache() -> Path:
@@ -50,6 +50,7 @@ def _make(draft: Path) -> None:
     env = network_env() | installer_env(os.environ)
     # Its scripts find their Python by where they lie: the directory gets another name.
     _uv(env, "venv", "--relocatable", "--python", sys.executable, str(draft))
+    (draft / "home").mkdir()
     _uv(
         env, "pip", "install", "--python", str(draft / "bin/python"), "--require-hashes",
         "-r", str(REQUIREMENTS),

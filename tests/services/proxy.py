@@ -186,7 +186,8 @@ class FaultProxy:
             self.rules, self.requests, self._tokens = [], [], {}
             clients = list(self._clients)
         for client in clients:
-            _cut(client)
+            with contextlib.suppress(OSError):  # its own thread closes it
+                client.shutdown(socket.SHUT_RDWR)
 
     def count(self, method: str = "*", path: str = "") -> int:
         """How many such requests came."""
@@ -196,9 +197,7 @@ class FaultProxy:
         """The requests that came, in their order."""
         with self._lock:
             return [
-                r
-                for r in self.requests
-                if method in (r.method, "*") and re.search(path, r.path)
+                r for r in self.requests if method in (r.method, "*") and re.search(path, r.path)
             ]
 
     def close(self) -> None:
@@ -337,7 +336,7 @@ class FaultProxy:
             if limit is not None and request.received + len(data) >= limit:
                 data = data[: limit - request.received]
                 with contextlib.suppress(OSError):
-                    upstream.sendall(block.framed(data))
+                    upstream.sendall(data)
                 request.received += len(data)
                 _cut(upstream)
                 raise _CutError
@@ -379,7 +378,7 @@ class FaultProxy:
         for block in answer.body(answers, is_request=False, method=request.method):
             data = block.data
             if limit is not None and request.sent + len(data) >= limit:
-                client.sendall(block.framed(data[: limit - request.sent]))
+                client.sendall(data[: limit - request.sent])
                 request.sent = limit
                 raise _CutError
             if len(request.answer) < _KEPT:
@@ -392,17 +391,10 @@ class FaultProxy:
 
 @dataclass(frozen=True)
 class _Block:
-    """A piece of a body: the bytes themselves, and as they came over the wire."""
+    """A piece of a body: what it is, and what goes over the wire for it."""
 
     data: bytes
     raw: bytes
-    is_chunk: bool = False
-
-    def framed(self, data: bytes) -> bytes:
-        """Part of it for the wire: the chunk keeps the size it was to have."""
-        if not self.is_chunk:
-            return data
-        return f"{len(self.data):x}\r\n".encode() + data
 
 
 class _Reader:
@@ -427,13 +419,6 @@ class _Reader:
             except _GoneError:
                 return b""
         data, self._held = self._held[:limit], self._held[limit:]
-        return data
-
-    def exactly(self, size: int) -> bytes:
-        """So many bytes."""
-        while len(self._held) < size:
-            self._fill()
-        data, self._held = self._held[:size], self._held[size:]
         return data
 
     def _fill(self) -> None:
@@ -521,17 +506,18 @@ def _sized(reader: _Reader, left: int) -> Iterator[_Block]:
 
 
 def _chunks(reader: _Reader) -> Iterator[_Block]:
+    """Chunks in their own sizes, and the trailer (RFC 9112, 7.1)."""
     while True:
         line = reader.line()
+        yield _Block(b"", line)
         size = int(line.split(b";")[0], 16)
         if size == 0:
-            end = line
             while (trailer := reader.line()) not in (b"\r\n", b"\n"):
-                end += trailer
-            yield _Block(b"", end + trailer, is_chunk=True)
+                yield _Block(b"", trailer)
+            yield _Block(b"", trailer)
             return
-        data = reader.exactly(size)
-        yield _Block(data, line + data + reader.line(), is_chunk=True)
+        yield from _sized(reader, size)
+        yield _Block(b"", reader.line())
 
 
 class _Pace:
@@ -569,16 +555,16 @@ def _say(
 
 def _speaks(other: socket.socket) -> bool:
     """Whether there is something to read, or the end."""
-    return bool(select.select([other], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(other, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _cut(connection: socket.socket) -> None:
-    """End a connection with a reset, as a network that breaks does."""
+    """End a connection of this thread with a reset, as a network that breaks does."""
     with contextlib.suppress(OSError):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        # Wakes a thread that reads from it; close() alone would not.
-        connection.shutdown(socket.SHUT_RD)
-        connection.close()
+    connection.close()
 
 
 def _linger(client: socket.socket) -> None:

@@ -35,9 +35,12 @@ _WANTED = {
 }  # fmt: skip
 
 
-def environ(venv: Path, home: Path) -> dict[str, str]:
-    """The environment of the services' programs; tokens and images go by no proxy."""
-    return base_env(HOME=str(home), PYTHONWARNINGS="ignore", PATH=f"{venv}/bin:/usr/bin:/bin")
+def environ(venv: Path) -> dict[str, str]:
+    """The environment of the services' programs: no proxies, no settings of the host's.
+
+    What they keep in a home (the list of plug-ins of all packages) saves them time.
+    """
+    return base_env(HOME=str(venv / "home"), PYTHONWARNINGS="ignore")
 
 
 def prepare(venv: Path, directory: Path) -> Path:
@@ -70,7 +73,7 @@ def _keystone(venv: Path, place: Path) -> None:
     script = Path(__file__).with_name("identity_state.py")
     run(
         [venv / "bin/python", script, conf],
-        env=environ(venv, place),
+        env=environ(venv),
         cwd=place,
         input=json.dumps(_WANTED).encode(),
         timeout=_SECONDS,
@@ -82,7 +85,7 @@ def _glance(venv: Path, place: Path) -> None:
     conf = place / "glance-api.conf"
     conf.write_text(render(settings.glance(place, venv, None)))
     argv: list[str | Path] = [venv / "bin/glance-manage", f"--config-file={conf}", "db_sync"]
-    run(argv, env=environ(venv, place), cwd=place, timeout=_SECONDS)
+    run(argv, env=environ(venv), cwd=place, timeout=_SECONDS)
     conf.unlink()
 
 
@@ -93,7 +96,7 @@ def _trove(venv: Path, place: Path) -> None:
             render({"DEFAULT": {"transport_url": "fake:/"}, "database": {"connection": made.url}}),
         )
         argv: list[str | Path] = [venv / "bin/trove-manage", f"--config-file={conf}", "db_sync"]
-        run(argv, env=environ(venv, place), cwd=daemons.run_dir, timeout=_SECONDS)
+        run(argv, env=environ(venv), cwd=daemons.run_dir, timeout=_SECONDS)
 
     with tempfile.TemporaryDirectory(prefix="imagebuild-services-", dir="/var/tmp") as scratch:
         database.template(place, Path(scratch), Identity(), fill)
