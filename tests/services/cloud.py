@@ -186,31 +186,46 @@ class TestCloud:
         self, version_id: str, name: str = "guest", *, deleted: bool = False, project: str = "demo"
     ) -> str:
         """A row as Trove has for an instance of a datastore version; returns its id."""
-        found = str(uuid.uuid4())
-        self.sql(
-            "INSERT INTO instances (id, created, updated, name, hostname, compute_instance_id,"
-            " task_id, task_description, task_start_time, volume_id, flavor_id, volume_size,"
-            " tenant_id, server_status, deleted, deleted_at, datastore_version_id)"
-            f" VALUES ('{found}', NOW(), NOW(), '{name}', '{name}', '{uuid.uuid4()}', 1,"
-            f" 'No tasks for the instance.', NOW(), '{uuid.uuid4()}', '1', 1,"
-            f" '{self.project_id(project)}', NULL, {int(deleted)},"
-            f" {'NOW()' if deleted else 'NULL'}, '{version_id}')"
+        return self._insert(
+            "instances",
+            name=name,
+            hostname=name,
+            compute_instance_id=str(uuid.uuid4()),
+            task_id=1,
+            task_description="No tasks for the instance.",
+            volume_id=str(uuid.uuid4()),
+            flavor_id="1",
+            volume_size=1,
+            tenant_id=self.project_id(project),
+            deleted=int(deleted),
+            datastore_version_id=version_id,
         )
-        return found
 
     def add_backup(
         self, version_id: str, name: str = "backup", *, deleted: bool = False, project: str = "demo"
     ) -> str:
         """A row as Trove has for a finished backup of an instance; returns its id."""
-        found = str(uuid.uuid4())
-        self.sql(
-            "INSERT INTO backups (id, name, location, backup_type, size, tenant_id, state,"
-            " instance_id, checksum, created, updated, deleted, deleted_at, datastore_version_id)"
-            f" VALUES ('{found}', '{name}', 'http://127.0.0.1:1/{found}', 'fake', 0.1,"
-            f" '{self.project_id(project)}', 'COMPLETED', '{uuid.uuid4()}', 'none', NOW(), NOW(),"
-            f" {int(deleted)}, {'NOW()' if deleted else 'NULL'}, '{version_id}')"
+        return self._insert(
+            "backups",
+            name=name,
+            location="http://127.0.0.1:1/backup",
+            backup_type="fake",
+            size=0.1,
+            tenant_id=self.project_id(project),
+            state="COMPLETED",
+            instance_id=str(uuid.uuid4()),
+            deleted=int(deleted),
+            datastore_version_id=version_id,
         )
-        return found
+
+    def _insert(self, table: str, **row: str | float) -> str:
+        """A row of Trove's with an id and its times; texts are of our own making."""
+        row = {"id": str(uuid.uuid4()), **row}
+        now = ["created", "updated", *(["deleted_at"] if row["deleted"] else [])]
+        names = ", ".join([*row, *now])
+        values = ", ".join([*map(repr, row.values()), *("NOW()" for _ in now)])
+        self.sql(f"INSERT INTO {table} ({names}) VALUES ({values})")  # noqa: S608
+        return str(row["id"])
 
     def image_file(self, image_id: str) -> Path:
         """Where Glance's store keeps an image's bytes."""
