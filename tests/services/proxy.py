@@ -43,9 +43,14 @@ class Answer:
 
 @dataclass(frozen=True)
 class CutRequest:
-    """Pass `after` bytes of the request's body on, then cut both connections."""
+    """Pass `after` bytes of the request's body on, then cut both connections.
+
+    The service sees a connection that broke, or with `ends` one that was ended in order, as
+    the kernel does for a client that was killed.
+    """
 
     after: int = 0
+    ends: bool = False
 
 
 @dataclass(frozen=True)
@@ -309,8 +314,8 @@ class FaultProxy:
             answers = _Reader(upstream)
             if "100-continue" in request.headers.get("expect", "").lower():
                 client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-            limit = action.after if isinstance(action, CutRequest) else None
-            whole = self._send_body(upstream, head, reader, request, limit, pace)
+            cut = action if isinstance(action, CutRequest) else None
+            whole = self._send_body(upstream, head, reader, request, cut, pace)
             try:
                 answer = _Head.read(answers)
                 while answer.status < HTTPStatus.OK:
@@ -325,20 +330,19 @@ class FaultProxy:
         head: _Head,
         reader: _Reader,
         request: Request,
-        limit: int | None,
+        cut: CutRequest | None,
         pace: _Pace,
     ) -> bool:
         """Whether the service has taken all of it: it may have answered before the end."""
-        if limit == 0:
-            raise _CutError
         for block in head.body(reader, is_request=True):
             data = block.data
-            if limit is not None and request.received + len(data) >= limit:
-                data = data[: limit - request.received]
+            if cut and request.received + len(data) >= cut.after:
+                data = data[: cut.after - request.received]
                 with contextlib.suppress(OSError):
                     upstream.sendall(data)
                 request.received += len(data)
-                _cut(upstream)
+                if not cut.ends:
+                    _cut(upstream)
                 raise _CutError
             if len(request.body) < _KEPT:
                 request.body += data[: _KEPT - len(request.body)]
