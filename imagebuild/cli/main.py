@@ -29,6 +29,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "doctor": ("imagebuild.cli.doctor", "Say whether this host is ready, and what mends it."),
     "explain": ("imagebuild.cli.explain", "Say what a log means, and what to do."),
     "inspect": ("imagebuild.cli.inspect", "Say what is in an artifact."),
+    "upload": ("imagebuild.cli.upload", "Upload an image to one or several clouds."),
     "verify": ("imagebuild.cli.verify", "Prove that an image works before anyone uses it."),
     "profile": ("imagebuild.cli.profile", "List, show and check profiles."),
 }

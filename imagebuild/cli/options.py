@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
-class _SetParam(click.types.StringParamType):
+class KeyValue(click.types.StringParamType):
     """KEY=VALUE. In the environment, several stand apart by `;` or a line's end."""
 
     name = "KEY=VALUE"
@@ -159,7 +159,7 @@ def profile_options(function: _F) -> _F:
         function,
         [
             click.option(
-                "--set", "set_", multiple=True, type=_SetParam(), envvar="IMAGEBUILD_SET",
+                "--set", "set_", multiple=True, type=KeyValue(), envvar="IMAGEBUILD_SET",
                 show_envvar=True,
                 help="Set a key of the profile (repeatable); KEY+=VALUE adds to a list. In the "
                 "environment, ';' stands between several.",

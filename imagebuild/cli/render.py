@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from imagebuild.cli.live import live
 from imagebuild.cli.terminal import Terminal
 from imagebuild.events import (
     Event,
@@ -107,17 +108,7 @@ class Renderer:
     @contextmanager
     def live(self) -> Iterator[None]:
         """Show a status line that is kept up to date, where somebody is watching."""
-        if not self._terminal.is_interactive or self._terminal.verbosity < 0:
-            yield
-            return
-        from rich.live import Live
-
-        with Live(
-            get_renderable=self._status,
-            console=self._terminal.console,
-            refresh_per_second=4,
-            transient=True,
-        ) as self._live:
+        with live(self._terminal, self._status) as self._live:
             yield
         self._live = None
 

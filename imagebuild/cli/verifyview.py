@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from imagebuild.cli.live import live
 from imagebuild.cli.render import duration
 from imagebuild.cli.terminal import Terminal, one_line
 from imagebuild.events import Checked, Event, MachineStarted, MilestoneReached, Note
@@ -78,18 +79,7 @@ class View:
     @contextmanager
     def live(self) -> Iterator[None]:
         """Show a status line where somebody is watching."""
-        if not self._terminal.is_interactive or self._terminal.verbosity < 0:
-            yield
-            self._flush()
-            return
-        from rich.live import Live
-
-        with Live(
-            get_renderable=self._status,
-            console=self._terminal.console,
-            refresh_per_second=4,
-            transient=True,
-        ) as self._live:
+        with live(self._terminal, self._status) as self._live:
             yield
         self._live = None
         self._flush()
