@@ -181,7 +181,7 @@ def upload(
     fmt = fmt or (None if convert else _format_of(artifact))
     _check_format(fmt, convert=convert)
     job = prepare(view, choice, way, fmt=fmt, convert=convert, unverified=unverified)
-    shown = View(terminal)
+    shown = View(terminal, is_several=len(clouds) > 1)
     shown.plan(job)
     if job.warning:
         terminal.warning(job.warning)

@@ -29,10 +29,14 @@ _STYLES = {
 
 
 class View:
-    """Receives the engine's events (call it), from several threads too, and shows them."""
+    """Receives the engine's events (call it), from several threads too, and shows them.
 
-    def __init__(self, terminal: Terminal) -> None:
+    `is_several`: more than one cloud is asked.
+    """
+
+    def __init__(self, terminal: Terminal, *, is_several: bool) -> None:
         self._terminal = terminal
+        self._is_several = is_several
         self._live: Live | None = None
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
@@ -85,7 +89,7 @@ class View:
         with self._lock:
             if self._bars and (task := self._tasks.pop(result.cloud, None)) is not None:
                 self._bars.remove_task(task)
-            if result.error:
+            if result.error and self._is_several:
                 self._terminal.info(f"✗ {result.cloud}: {one_line(result.error.what)}", "bold red")
             elif result.status == "uploaded":
                 self._terminal.info(f"✓ {result.cloud}: {result.image}", "green")
@@ -111,7 +115,8 @@ class View:
         from imagebuild.cli.tables import Tables
         from imagebuild.diffreport import size
 
-        if self._terminal.verbosity >= 0:
+        # One cloud that failed has said it all with its error.
+        if self._terminal.verbosity >= 0 and (self._is_several or not results[0].error):
             rows = []
             for result in results:
                 sent = result.bytes if result.seconds else 0

@@ -47,7 +47,10 @@ def differences(image: Image, wanted: Description) -> list[Change]:
     if wanted.protected:
         found.append(_set("protected", image.is_protected, True))
     for name, value in wanted.properties.items():
-        found.append(_property(name, image.properties.get(name), value))
+        old = image.properties.get(name)
+        if name == properties.TAGS and old:
+            value = ",".join(dict.fromkeys((*old.split(","), *value.split(","))))
+        found.append(_property(name, old, value))
     if properties.UPLOADING in image.properties:
         name = properties.UPLOADING
         operation = {"op": "remove", "path": _pointer(name)}

@@ -42,7 +42,7 @@ from imagebuild.publish.payload import Payload
 from imagebuild.publish.transfer import Body, Stopped, arrived, read_through
 
 #: Whole tries of an upload, and the seconds between them.
-_PAUSES = (1.0, 5.0)
+_PAUSES = (1.0, 4.0)
 #: A token that ends within so many seconds is renewed before an upload begins.
 _TOKEN = 3600
 #: Tries to delete a record that is busy with what was just broken off, and seconds between.
@@ -156,6 +156,7 @@ class _Upload:
         if there.whole:
             image, found = self._present(there)
             status = WOULD_UPDATE if found else PRESENT
+            self._say_changes(found)
             return Result(self._cloud.name, status, image.id, image.name, tuple(found))
         self._check_way(there)
         if self._job.way.method != DIRECT:
@@ -214,10 +215,14 @@ class _Upload:
             self._say(f"the build is there: {image.id}")
             return Result(self._cloud.name, PRESENT, image.id, image.name)
         self._say(f"the build is there: {image.id}; what differs is changed")
+        self._say_changes(found)
+        with self._visibility_explained():
+            image = self._patch(image, found)
+        return Result(self._cloud.name, UPDATED, image.id, image.name, tuple(found))
+
+    def _say_changes(self, found: Sequence[Change]) -> None:
         for change in found:
             self._say(f"  {change}")
-        image = self._patch(image, found)
-        return Result(self._cloud.name, UPDATED, image.id, image.name, tuple(found))
 
     def _finish(self, unpublished: Sequence[Image]) -> Result | None:
         """Publish what a killed run has left active but not published, if its data are right."""
