@@ -25,6 +25,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "build": ("imagebuild.cli.build", "Build a guest image."),
     "cache": ("imagebuild.cli.cache", "List, prune and check what earlier builds left to reuse."),
     "clean": ("imagebuild.cli.clean", "Remove what killed builds left, or the whole cache."),
+    "datastore": ("imagebuild.cli.datastore", "Give Trove's datastore versions their images."),
     "diff": ("imagebuild.cli.diff", "Say what differs between two artifacts."),
     "doctor": ("imagebuild.cli.doctor", "Say whether this host is ready, and what mends it."),
     "explain": ("imagebuild.cli.explain", "Say what a log means, and what to do."),
