@@ -97,14 +97,21 @@ def propose(cloud: Cloud, wanted: Wanted, gates: Gates) -> Proposal:
         _check_image(cloud, after, gates)
     notes = [*_image_notes(after), *_version_notes(wanted, found, versions)]
     taken = after.taken
-    if taken and not (before and before.taken and before.taken.id == taken.id):
+    if taken and chooses:
         skew = check_skew(taken, gates.control)
-        notes += [skew] if skew else []
+        if skew and not (before and before.taken and before.taken.id == taken.id):
+            notes.append(skew)
+    plan = wants.plan(wanted, found, versions)
+    if plan.default_left:
+        notes.append(
+            f"Trove's requests cannot make {wanted.label} the default: Trove looks for it by its "
+            "name, which another version has, too; trove-manage can"
+        )
     rivals = [v for v in versions if v.datastore == wanted.datastore and v.is_default]
     return Proposal(
         wanted=wanted,
         found=found,
-        plan=wants.plan(wanted, found, versions),
+        plan=plan,
         before=before,
         after=after,
         is_new_datastore=wanted.datastore not in {d.name for d in existing},

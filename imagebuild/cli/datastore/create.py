@@ -179,6 +179,9 @@ def _show(cloud: str, proposal: Proposal) -> None:
     ]
     if proposal.rival and any(d.attribute == "default" for d in plan.differences):
         rows.append(("", f"until now the default: {proposal.rival.label}"))
+    until_now = proposal.before.taken if proposal.before else None
+    if until_now and proposal.after.taken and until_now.id != proposal.after.taken.id:
+        rows.append(("  image until now", view.image_line(until_now)))
     if proposal.after.taken:
         rows.append(("  image taken", view.image_line(proposal.after.taken)))
     if terminal.verbosity >= 0:
