@@ -238,11 +238,9 @@ class _Work:
             where=where,
             detail="\n".join(
                 f"{d.attribute} is {d.before!r}, wanted is {d.after!r}" for d in plan.differences
-            )
-            + ("\nTrove looks for the default by its name, which another version has, too"
-               if plan.default_left else ""),
+            ),
             hint=hint,
-        )  # fmt: skip
+        )
 
 
 def _image(images: Images, cloud: Cloud, text: str) -> Image:
