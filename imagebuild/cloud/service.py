@@ -79,14 +79,15 @@ class Service:
         the method is idempotent (RFC 9110, 9.2.2). Raises the errors that the module names.
         """
         again = method in ("GET", "HEAD", "PUT", "DELETE") if retry is None else retry
-        if again:
-            options |= {
-                "connect_retries": _TRIES - 1,
-                "connect_retry_delay": _DELAY,
-                "status_code_retries": _TRIES - 1,
-                "status_code_retry_delay": _DELAY,
-                "retriable_status_codes": list(_TEMPORARY),
-            }
+        # Both said: the SDK has its own idea of what may be sent again, 503 say.
+        tries = _TRIES if again else 1
+        options |= {
+            "connect_retries": tries - 1,
+            "connect_retry_delay": _DELAY,
+            "status_code_retries": tries - 1,
+            "status_code_retry_delay": _DELAY,
+            "retriable_status_codes": list(_TEMPORARY),
+        }
         with translated(self.cloud, self.name):
             response: Response = self._adapter.request(path, method, raise_exc=False, **options)
         if response.status_code >= 400:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import queue
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,7 +15,6 @@ from imagebuild.errors import ExitCode, ImagebuildError, Interrupted
 from imagebuild.events import Emit
 from imagebuild.publish.job import Job
 from imagebuild.publish.payload import Payload, Source, ready
-from imagebuild.publish.transfer import Stopped
 from imagebuild.publish.upload import FAILED, Result, upload
 
 #: Seconds that uploads in threads get to remove what they have made, once they are to end.
@@ -79,31 +81,36 @@ def _together(
     names: Sequence[str | None], one: Callable[[str | None], Result], stop: threading.Event
 ) -> list[Result]:
     """All at the same time, in threads that do not keep the process from ending."""
-    results: dict[str | None, Result] = {}
-    failures: list[BaseException] = []
+    # A queue, not `join`: a signal that breaks off a join makes Python 3.11 and older take
+    # the thread for dead (bpo-45274).
+    ended: queue.Queue[tuple[str | None, Result | BaseException]] = queue.Queue()
 
     def work(name: str | None) -> None:
         try:
-            results[name] = one(name)
-        except Stopped:
-            pass
+            ended.put((name, one(name)))
         except BaseException as exc:  # noqa: BLE001 - raised again in the main thread
-            failures.append(exc)
+            ended.put((name, exc))
 
-    threads = [threading.Thread(target=work, args=(n,), daemon=True) for n in names]
-    for thread in threads:
-        thread.start()
+    for name in names:
+        threading.Thread(target=work, args=(name,), daemon=True).start()
+    found: dict[str | None, Result | BaseException] = {}
     try:
-        for thread in threads:
-            thread.join()
+        while len(found) < len(names):
+            found.update([ended.get()])
     except BaseException:
         stop.set()
-        for thread in threads:
-            thread.join(_GRACE)
+        deadline = time.monotonic() + _GRACE
+        with contextlib.suppress(queue.Empty):
+            while len(found) < len(names):
+                found.update([ended.get(timeout=max(0.0, deadline - time.monotonic()))])
         raise
-    if failures:
-        raise failures[0]
-    return [results[name] for name in names]
+    results = []
+    for name in names:
+        outcome = found[name]
+        if isinstance(outcome, BaseException):
+            raise outcome
+        results.append(outcome)
+    return results
 
 
 def exit_code(results: Sequence[Result]) -> ExitCode:

@@ -379,6 +379,8 @@ class _Upload:
     def _publish(self, image: Image, body: Body) -> Image:
         """The one step by which others see the image."""
         wanted = self._wanted
+        if self._stop.is_set():
+            raise Stopped
         known = {**wanted.properties, properties.SHA256: body.digests["sha256"]}
         found = changes.differences(image, dataclasses.replace(wanted, properties=known))
         with self._visibility_explained():
