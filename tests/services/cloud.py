@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import shutil
 import sqlite3
@@ -11,7 +10,6 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-import uuid
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,12 +23,15 @@ from imagebuild.verify.control.daemons import Daemon, Daemons, Identity
 from imagebuild.verify.control.database import Database
 from imagebuild.verify.control.ports import Ports as Held
 from imagebuild.verify.control.services import Settings, render
-from tests.services import settings, state
+from tests.services import instances, settings, state
+from tests.services.instances import Instances
 from tests.services.proxy import FaultProxy
 from tests.services.settings import DIRECT, PASSWORD, PEOPLE, PROXIED, TYPES, Ports
+from tests.services.state import Prepared
 
 SERVICES = ("keystone", "glance", "trove")
 _CONF = {"keystone": "keystone.conf", "glance": "glance-api.conf", "trove": "trove.conf"}
+_MANAGE_CONF = "trove-manage.conf"
 _START_SECONDS = 120.0
 #: Their graceful end waits for clients that keep connections.
 _STOP_SECONDS = 0.1
@@ -39,13 +40,7 @@ _APPLICATIONS = {
     "keystone": "keystone.wsgi.api:application",
     "glance": "glance.wsgi.api:application",
 }
-#: Glance's tables in the order that their references allow.
-_OF_IMAGES = (
-    "image_properties", "image_tags", "image_locations", "image_members", "task_info", "tasks",
-    "cached_images", "images",
-)  # fmt: skip
-_TABLES = "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE()"
-#: What Trove's schema itself brings.
+#: What the schemas themselves bring.
 _NOT_DATA = ("alembic_version",)
 
 
@@ -67,7 +62,7 @@ class TestCloud:
 
     __test__ = False  # pytest takes it for a class of tests
 
-    def __init__(self, venv: Path, prepared: Path, directory: Path) -> None:
+    def __init__(self, venv: Path, prepared: Prepared, directory: Path) -> None:
         """Start it on a copy of the prepared state, in `directory`, which is to be a new one.
 
         The processes end with the calling thread at the latest. Raises PreflightError when
@@ -79,33 +74,38 @@ class TestCloud:
         self._daemons = Daemons(directory, Identity())
         self._held = Held()
         self._changed: set[str] = set()
-        self._configs = itertools.count()
         try:
             self._start(prepared)
         except BaseException:
             self.close()
             raise
 
-    def _start(self, prepared: Path) -> None:
+    def _start(self, prepared: Prepared) -> None:
         take = self._held.take
         self.ports = Ports(
             take(), take(), take(), take(), take(), take(),
             tuple(take() for _ in range(_WEB_PORTS)),
         )  # fmt: skip
-        name = next(p for p in prepared.glob("database-*"))
-        maria = database.start(self._daemons, self._held, name)
-        for part in ("keystone.sqlite", "glance.sqlite", "fernet-keys", "credential-keys"):
-            source, target = prepared / part, self.directory / part
+        maria = database.start(self._daemons, self._held, prepared.database)
+        for part in ("keystone.sqlite", "fernet-keys", "credential-keys"):
+            source, target = prepared.path / part, self.directory / part
             (shutil.copytree if source.is_dir() else shutil.copy)(source, target)
         for part in ("images", "staging", "tasks", "cloudinit", "locks", "clouds"):
             (self.directory / part).mkdir()
         self._write_catalog()
         self._database: Database = maria
+        self._instances = Instances(self.directory, self.sql)
+        self._daemons.write(
+            self.directory / _MANAGE_CONF,
+            render({"DEFAULT": {"transport_url": "fake:/"}, "database": {"connection": maria.url}}),
+        )
         with ThreadPoolExecutor() as pool:
-            # Files and waiting alone: a process ends with the thread that starts it.
-            for service in SERVICES:
-                self._launch(service)
+            # Waiting alone: a process ends with the thread that starts it.
+            self._launch("keystone")
             database.await_database(self._daemons, maria)
+            state.admit(self._daemons, maria)
+            self._launch("glance")
+            self._launch("trove")
             list(pool.map(self._await, SERVICES))
         for daemon in self._daemons.started:
             daemon.is_up()
@@ -124,7 +124,8 @@ class TestCloud:
     @property
     def trove_manage(self) -> list[str]:
         """The command prefix of a real trove-manage on this cloud's database."""
-        conf = self.directory / _CONF["trove"]
+        # Not that of the API: its own Nova and its kind would be asked for by their module.
+        conf = self.directory / _MANAGE_CONF
         return [str(self.venv / "bin/trove-manage"), f"--config-file={conf}"]
 
     def endpoint(self, service: str, *, proxied: bool = False) -> str:
@@ -185,47 +186,19 @@ class TestCloud:
     def add_instance(
         self, version_id: str, name: str = "guest", *, deleted: bool = False, project: str = "demo"
     ) -> str:
-        """A row as Trove has for an instance of a datastore version; returns its id."""
-        return self._insert(
-            "instances",
-            name=name,
-            hostname=name,
-            compute_instance_id=str(uuid.uuid4()),
-            task_id=1,
-            task_description="No tasks for the instance.",
-            volume_id=str(uuid.uuid4()),
-            flavor_id="1",
-            volume_size=1,
-            tenant_id=self.project_id(project),
-            deleted=int(deleted),
-            datastore_version_id=version_id,
-        )
+        """An instance of a datastore version, ACTIVE with nothing behind it; returns its id."""
+        return self._instances.add(version_id, self.project_id(project), name, deleted=deleted)
 
     def add_backup(
         self, version_id: str, name: str = "backup", *, deleted: bool = False, project: str = "demo"
     ) -> str:
-        """A row as Trove has for a finished backup of an instance; returns its id."""
-        return self._insert(
-            "backups",
-            name=name,
-            location="http://127.0.0.1:1/backup",
-            backup_type="fake",
-            size=0.1,
-            tenant_id=self.project_id(project),
-            state="COMPLETED",
-            instance_id=str(uuid.uuid4()),
-            deleted=int(deleted),
-            datastore_version_id=version_id,
-        )
+        """A finished backup of an instance of a datastore version; returns its id."""
+        project_id = self.project_id(project)
+        return self._instances.add_backup(version_id, project_id, name, deleted=deleted)
 
-    def _insert(self, table: str, **row: str | float) -> str:
-        """A row of Trove's with an id and its times; texts are of our own making."""
-        row = {"id": str(uuid.uuid4()), **row}
-        now = ["created", "updated", *(["deleted_at"] if row["deleted"] else [])]
-        names = ", ".join([*row, *now])
-        values = ", ".join([*map(repr, row.values()), *("NOW()" for _ in now)])
-        self.sql(f"INSERT INTO {table} ({names}) VALUES ({values})")  # noqa: S608
-        return str(row["id"])
+    def new_instance(self, datastore: str, version: str, name: str = "new") -> dict[str, Any]:
+        """What to POST to /instances: 200, and it is in BUILD for ever, or Trove's refusal."""
+        return instances.wanted(datastore, version, name)
 
     def image_file(self, image_id: str) -> Path:
         """Where Glance's store keeps an image's bytes."""
@@ -273,7 +246,8 @@ class TestCloud:
                 self.restart(service)
         self._daemons.check()
         self._forget_images()
-        self._forget_datastores()
+        self._empty(database.NAME)
+        self._instances.forget()
 
     def close(self) -> None:
         """End everything. The directory stays: it has the logs."""
@@ -304,7 +278,9 @@ class TestCloud:
         if service == "keystone":
             return settings.keystone(self.directory)
         if service == "glance":
-            return settings.glance(self.directory, self.venv, self.ports)
+            return settings.glance(
+                self.directory, self.venv, self.ports, state.glance_url(self._database)
+            )
         return settings.trove(self.directory, self.venv, self.ports, self._database.url)
 
     def _launch(self, service: str, changes: Mapping[str, Mapping[str, str]] | None = None) -> None:
@@ -314,6 +290,7 @@ class TestCloud:
         argv: list[str | Path]
         if service == "trove":
             argv = [self.venv / "bin/trove-api", f"--config-file={conf}"]
+            env |= self._instances.environ
         else:
             server = self.directory / f"{service}-server.py"
             server.write_text(settings.gunicorn(self.ports.of(service), _APPLICATIONS[service]))
@@ -347,19 +324,18 @@ class TestCloud:
             return tables.execute(query, values).fetchall()
 
     def _forget_images(self) -> None:
-        path = self.directory / "glance.sqlite"
-        with contextlib.closing(sqlite3.connect(path, timeout=30)) as tables:
-            for table in _OF_IMAGES:
-                tables.execute(f"DELETE FROM {table}")  # noqa: S608 - names of our own
-            tables.commit()
+        self._empty(state.GLANCE)
         for part in ("images", "staging", "tasks"):
             for file in (self.directory / part).iterdir():
                 shutil.rmtree(file) if file.is_dir() else file.unlink(missing_ok=True)
 
-    def _forget_datastores(self) -> None:
-        tables = [row[0] for row in self.sql(_TABLES) if row[0] not in _NOT_DATA]
-        # One at a time would need their order; nobody else writes meanwhile.
-        deletes = "".join(f"DELETE FROM `{table}`;" for table in tables)  # noqa: S608
+    def _empty(self, name: str) -> None:
+        """All tables of a database. One at a time would need their order."""
+        rows = self.sql(
+            f"SELECT table_name FROM information_schema.tables WHERE table_schema = '{name}'"  # noqa: S608
+        )
+        tables = [row[0] for row in rows if row[0] not in _NOT_DATA]
+        deletes = "".join(f"DELETE FROM {name}.{table};" for table in tables)  # noqa: S608
         self.sql(f"SET FOREIGN_KEY_CHECKS = 0; {deletes}")
 
 

@@ -60,7 +60,7 @@ def keystone(place: Path) -> Settings:
     }
 
 
-def glance(place: Path, venv: Path, ports: Ports | None) -> Settings:
+def glance(place: Path, venv: Path, ports: Ports | None, database: str) -> Settings:
     """glance-api.conf over the state in `place`; without ports, what making its tables needs."""
     settings: Settings = {
         "DEFAULT": {
@@ -68,7 +68,7 @@ def glance(place: Path, venv: Path, ports: Ports | None) -> Settings:
             "enabled_backends": "fast:file",
             "enabled_import_methods": "[glance-direct,web-download,copy-image]",
         },
-        "database": {"connection": f"sqlite:///{place}/glance.sqlite"},
+        "database": {"connection": database, "max_pool_size": "5"},
         "glance_store": {"default_backend": "fast"},
         "fast": {"filesystem_store_datadir": f"{place}/images"},
         "os_glance_staging_store": {"filesystem_store_datadir": f"{place}/staging"},
@@ -92,7 +92,10 @@ def glance(place: Path, venv: Path, ports: Ports | None) -> Settings:
 
 
 def trove(place: Path, venv: Path, ports: Ports, database: str) -> Settings:
-    """trove.conf of the API, with nobody behind it that would make instances."""
+    """trove.conf of the API, with nobody behind it that would make instances.
+
+    Nova, Cinder and Neutron are files; Keystone and Glance are what they are.
+    """
     return {
         "DEFAULT": {
             "use_stderr": "true",
@@ -106,6 +109,14 @@ def trove(place: Path, venv: Path, ports: Ports, database: str) -> Settings:
             "trove_dns_support": "false",
             "default_datastore": "mysql",
             "cloudinit_location": f"{place}/cloudinit",
+            **{
+                f"remote_{name}_client": f"imagebuild_fakes.cloud.{name}_client"
+                for name in ("nova", "cinder", "neutron")
+            },
+            "management_networks": "",
+            # No guest answers.
+            "agent_call_low_timeout": "1",
+            **{f"max_{x}_per_tenant": "1000" for x in ("instances", "volumes", "backups")},
             **{f"http_{m}_rate": "100000" for m in ("get", "post", "put", "delete", "mgmt_post")},
         },
         "database": {"connection": database, "max_pool_size": "5"},

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
 import shutil
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from imagebuild.digest import of_value
-from imagebuild.host.run import base_env, run
+from imagebuild.host.run import base_env, need, run, which
 from imagebuild.host.scratch import lock
 from imagebuild.verify.control import database
 from imagebuild.verify.control.daemons import Daemons, Identity
@@ -17,7 +21,11 @@ from imagebuild.verify.control.database import Database
 from imagebuild.verify.control.services import render
 from tests.services import settings
 
+#: Glance's database, beside Trove's.
+GLANCE = "glance"
 _SECONDS = 300.0
+#: In the key of what is kept: raise it when this module makes something else.
+_FORM = 1
 _WANTED = {
     "password": settings.PASSWORD,
     "projects": ["service", *settings.PEOPLE[1:]],
@@ -43,14 +51,20 @@ def environ(venv: Path) -> dict[str, str]:
     return base_env(HOME=str(venv / "home"), PYTHONWARNINGS="ignore")
 
 
-def prepare(venv: Path, directory: Path) -> Path:
-    """The state for an environment, below `directory`; made when it is not there.
-
-    It holds keystone.sqlite and its keys, glance.sqlite, and a data directory for the
-    MariaDB of this host, `database-*`.
+@dataclass(frozen=True)
+class Prepared:
+    """`path` has keystone.sqlite and its keys; `database` is the data directory of Glance's and
+    Trove's tables, for this host's MariaDB.
     """
+
+    path: Path
+    database: Path
+
+
+def prepare(venv: Path, directory: Path) -> Prepared:
+    """The state for an environment, below `directory`; made when it is not there."""
     script = Path(__file__).with_name("identity_state.py")
-    key = of_value([venv.name, _WANTED, script.read_text()])[:16]
+    key = of_value([_FORM, venv.name, _WANTED, script.read_text()])[:16]
     final = directory / f"state-{key}"
     with lock(directory / f".{final.name}.lock"):
         if not final.is_dir():
@@ -58,13 +72,15 @@ def prepare(venv: Path, directory: Path) -> Path:
             shutil.rmtree(draft, ignore_errors=True)
             draft.mkdir()
             with ThreadPoolExecutor() as pool:
-                works = [pool.submit(w, venv, draft) for w in (_keystone, _glance, _trove)]
+                works: tuple[Future[Any], ...] = (
+                    pool.submit(_keystone, venv, draft),
+                    pool.submit(_tables, venv, draft),
+                )
                 for work in works:
                     work.result()
             draft.rename(final)
     # Debian may have brought another MariaDB since.
-    _trove(venv, final)
-    return final
+    return Prepared(final, _tables(venv, final))
 
 
 def _keystone(venv: Path, place: Path) -> None:
@@ -81,22 +97,49 @@ def _keystone(venv: Path, place: Path) -> None:
     conf.unlink()
 
 
-def _glance(venv: Path, place: Path) -> None:
-    conf = place / "glance-api.conf"
-    conf.write_text(render(settings.glance(place, venv, None)))
-    argv: list[str | Path] = [venv / "bin/glance-manage", f"--config-file={conf}", "db_sync"]
-    run(argv, env=environ(venv), cwd=place, timeout=_SECONDS)
-    conf.unlink()
+def _tables(venv: Path, place: Path) -> Path:
+    """Glance's and Trove's, in one server.
 
+    Glance will not do with SQLite: the tasks of an import and the requests that ask for them
+    lock each other out.
+    """
 
-def _trove(venv: Path, place: Path) -> None:
     def fill(daemons: Daemons, made: Database) -> None:
-        conf = daemons.write(
-            daemons.run_dir / "trove.conf",
-            render({"DEFAULT": {"transport_url": "fake:/"}, "database": {"connection": made.url}}),
-        )
-        argv: list[str | Path] = [venv / "bin/trove-manage", f"--config-file={conf}", "db_sync"]
-        run(argv, env=environ(venv), cwd=daemons.run_dir, timeout=_SECONDS)
+        admit(daemons, made)
+        trove = {"DEFAULT": {"transport_url": "fake:/"}, "database": {"connection": made.url}}
+        for name, wanted in (
+            ("glance", settings.glance(daemons.run_dir, venv, None, glance_url(made))),
+            ("trove", trove),
+        ):
+            conf = daemons.write(daemons.run_dir / f"{name}.conf", render(wanted))
+            argv: list[str | Path] = [venv / f"bin/{name}-manage", f"--config-file={conf}"]
+            run([*argv, "db_sync"], env=environ(venv), cwd=daemons.run_dir, timeout=_SECONDS)
 
     with tempfile.TemporaryDirectory(prefix="imagebuild-services-", dir="/var/tmp") as scratch:
-        database.template(place, Path(scratch), Identity(), fill)
+        return database.template(place, Path(scratch), Identity(), fill)
+
+
+def admit(daemons: Daemons, server: Database) -> None:
+    """Give the database's user, whom each start makes anew, Glance's database besides Trove's.
+
+    The user who runs the server may do everything through its socket, whose path is short
+    where the server is.
+    """
+    client = which("mariadb") or need("mysql", "mariadb-client")
+    argv = [
+        client,
+        "--no-defaults",
+        f"--user={pwd.getpwuid(os.geteuid()).pw_name}",
+        "--socket=db.sock",
+    ]
+    sql = (
+        f"CREATE DATABASE IF NOT EXISTS {GLANCE} CHARACTER SET utf8mb4;"
+        f" GRANT ALL ON {GLANCE}.* TO {database.USER}@'127.0.0.1'"
+    )
+    place = server.defaults.parent / "data"
+    run(daemons.argv(*argv), env=base_env(), cwd=place, input=sql.encode(), timeout=_SECONDS)
+
+
+def glance_url(server: Database) -> str:
+    """SQLAlchemy's form of Glance's database."""
+    return server.url.replace(f"/{database.NAME}?", f"/{GLANCE}?")

@@ -92,6 +92,28 @@ def test_instances_and_backups_hold_a_version(cloud: TestCloud) -> None:
     assert admin.database.delete(path).status_code == 202
 
 
+def test_an_instance_is_made_of_an_image_that_is_there(cloud: TestCloud) -> None:
+    """As far as trove-api goes, which asks Glance for the image."""
+    admin, demo = connect(cloud, "admin"), connect(cloud, "demo")
+    image_id = upload(admin, tags=["trove", "mysql"])
+    version = create_version(admin)
+    there, gone = cloud.add_instance(version, "there"), cloud.add_instance(version, deleted=True)
+    answer = demo.database.post("/instances", json=cloud.new_instance("mysql", "8.4"))
+    assert answer.status_code == 200, answer.text
+    found = {i["name"]: i["status"] for i in demo.database.get("/instances").json()["instances"]}
+    assert found == {"there": "ACTIVE", "new": "BUILD"}
+    new = answer.json()["instance"]["id"]
+    for query, ids in (
+        ("", {there, gone, new}), ("?deleted=false", {there, new}), ("?deleted=true", {gone}),
+    ):  # fmt: skip
+        listed = admin.database.get(f"/mgmt/instances{query}").json()["instances"]
+        assert {i["id"] for i in listed} == ids
+    assert admin.database.get(f"/mgmt/instances/{there}").status_code == 200
+    admin.image.delete_image(image_id)
+    answer = demo.database.post("/instances", json=cloud.new_instance("mysql", "8.4"))
+    assert "Failed to retrieve image with tags" in answer.text
+
+
 def test_trove_takes_the_newest_match_of_any_project(cloud: TestCloud) -> None:
     """Which is why tools must look: our cloud has a project whose image may match."""
     admin, other = connect(cloud, "admin"), connect(cloud, "other")
@@ -192,7 +214,9 @@ def test_a_token_ends_as_keystone_was_told(cloud: TestCloud) -> None:
     with cloud.configured("keystone", {"token": {"expiration": "40"}}):
         session = connect(cloud, "demo").session
         assert isinstance(session.auth, BaseIdentityPlugin)
-        left = session.auth.get_access(session).expires - datetime.now(timezone.utc)
+        ends = session.auth.get_access(session).expires
+        assert ends is not None
+        left = ends - datetime.now(timezone.utc)
         assert 0 < left.total_seconds() <= 40
 
 
