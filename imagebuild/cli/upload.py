@@ -17,6 +17,7 @@ from imagebuild.cli.options import (
     images_option,
     json_option,
 )
+from imagebuild.cli.sockets import connections
 from imagebuild.cli.terminal import terminal
 
 SCHEMA_VERSION = 1
@@ -185,7 +186,7 @@ def upload(
     shown.plan(job)
     if job.warning:
         terminal.warning(job.warning)
-    with shown.live():
+    with connections(), shown.live():
         results = engine.publish(
             clouds or (None,), job, shown, parallel=parallel and not dry_run, done=shown.done
         )

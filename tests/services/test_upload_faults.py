@@ -49,7 +49,8 @@ def check_one(published: Published) -> None:
     assert published.is_whole(image)
     assert image.tags == {"trove"}
     assert UPLOADING not in image.properties
-    assert [p.name for p in published.stored()] == [image.id]
+    # Glance hears of a broken connection, and then removes what came by it.
+    await_(lambda: [p.name for p in published.stored()] == [image.id])
 
 
 def puts(published: Published) -> int:
@@ -194,7 +195,7 @@ def test_an_interrupt(published: Published, signum: signal.Signals, code: int) -
     process.communicate(timeout=60)
     assert process.returncode == code
     assert published.images() == []
-    await_(lambda: not published.stored())  # Glance hears of it by its broken connection
+    await_(lambda: not published.stored())
     upload(published)
     check_one(published)
 
@@ -204,7 +205,7 @@ def test_an_interrupt_of_uploads_at_the_same_time(published: Published) -> None:
     options = ("--cloud=demo-proxied", "--cloud=other-proxied", "--parallel")
     process = published.start(*options)
     proxy = published.cloud.proxies.glance
-    await_(lambda: sum(r.received > 0 for r in proxy.seen("PUT", FILE)) == 2)
+    await_(lambda: sum(r.received > 0 for r in proxy.seen("PUT", FILE)) >= 2)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert process.returncode == 143
