@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 from imagebuild.cloud.datastores import Datastores
 from imagebuild.cloud.images import Images
@@ -25,12 +24,10 @@ def states(cloud: TestCloud) -> dict[str, State]:
 
 
 def test_what_is_behind_each_version(cloud: TestCloud) -> None:
-    facts: dict[str, Any] = {
-        "imagebuild_agent_version": "24.1.0",
-        "imagebuild_agent_series": "2025.2",
-    }
-    old = add_image(cloud, ["a"], age=3 * 86400 + 60, name="old",
-                    imagebuild_build_id="0123456789" * 6 + "0123", **facts)  # fmt: skip
+    old = add_image(
+        cloud, ["a"], age=3 * 86400 + 60, name="old", imagebuild_build_id="0123456789" * 6 + "0123",
+        imagebuild_agent_version="24.1.0", imagebuild_agent_series="2025.2",
+    )  # fmt: skip
     create(cloud, "8.10", old)
     create(cloud, "8.4", None, "a")
     create(cloud, "8.9", None, "a", "only")
