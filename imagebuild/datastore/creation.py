@@ -288,6 +288,10 @@ def _check_image(cloud: Cloud, after: Resolution, gates: Gates) -> None:
         raise PublishError(
             f"no active image has the tags {tags}",
             where=f"cloud {cloud.name}",
+            detail="\n".join(
+                f"{c.label} has them, but is a community image: Trove finds none of those by tags"
+                for c in after.unseen
+            ),
             hint="imagebuild upload, or --image ID",
         )
     if after.tags and after.taken.is_foreign and not gates.force:

@@ -2,8 +2,9 @@
 
 The rule is Trove's own (trove/common/glance.py, get_image_id), asked again whenever an
 instance is created, rebuilt or upgraded: an image's id where the version has one, else the
-newest active image that has all its tags, among all that administrators see. Those are
-other projects' private images too.
+newest active image that has all its tags, among all that Glance lists for Trove. Trove is
+an administrator, so those are other projects' private images too; but no community images:
+Glance lists them to their own project alone, which is ours, say, and not Trove's.
 """
 
 from __future__ import annotations
@@ -56,12 +57,13 @@ class Resolution:
 
     `image_id` is set, and then `tags` do not matter, or `tags` are. `candidates` are all
     active images with the tags, newest first; for an id, that image, if it is there, in
-    whatever state.
+    whatever state. `unseen` are community images of ours that have the tags in vain.
     """
 
     image_id: str
     tags: tuple[str, ...]
     candidates: tuple[Candidate, ...]
+    unseen: tuple[Candidate, ...] = ()
 
     @property
     def taken(self) -> Candidate | None:
@@ -87,10 +89,13 @@ def resolve(
         listed = [found] if found else []
     else:
         listed = list(images.find(tags=tags, status="active")) if tags else []
+    found_all = [Candidate(i, i.owner != project_id) for i in listed]
+    unseen = [c for c in found_all if c.image.visibility == "community" and not image_id]
     return Resolution(
         image_id,
         () if image_id else tuple(tags),
-        tuple(Candidate(i, i.owner != project_id) for i in listed),
+        tuple(c for c in found_all if c not in unseen),
+        tuple(unseen),
     )
 
 

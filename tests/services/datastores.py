@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +27,19 @@ ROOT = Path(__file__).resolve().parents[2]
 DATA = b"x" * 1000
 
 
+_CONNECTED: weakref.WeakKeyDictionary[TestCloud, dict[str, Cloud]] = weakref.WeakKeyDictionary()
+
+
 def connected(cloud: TestCloud, name: str = "admin") -> Cloud:
-    """As one of the people, through the proxies where the name says so."""
-    config = OpenStackConfig(config_files=[str(cloud.clouds)], load_envvars=False)
-    return Cloud(name, Connection(config=config.get_one(cloud=name)))
+    """As one of the people, through the proxies where the name says so.
+
+    It is the same connection again: a login takes longer than most tests.
+    """
+    known = _CONNECTED.setdefault(cloud, {})
+    if name not in known:
+        config = OpenStackConfig(config_files=[str(cloud.clouds)], load_envvars=False)
+        known[name] = Cloud(name, Connection(config=config.get_one(cloud=name)))
+    return known[name]
 
 
 def add_image(
@@ -53,7 +63,7 @@ def add_image(
         with contextlib.closing(sqlite3.connect(cloud.directory / "glance.sqlite", 30)) as tables:
             tables.execute(
                 "UPDATE images SET created_at = datetime(created_at, ?) WHERE id = ?",
-                (f"-{age} seconds", image.id),
+                (f"{-age} seconds", image.id),
             )
             tables.commit()
     return image.id

@@ -7,6 +7,7 @@ import json
 import signal
 import subprocess
 import textwrap
+from typing import Any
 
 import pytest
 
@@ -168,22 +169,27 @@ def test_the_image_is_the_one_that_trove_takes(cloud: TestCloud) -> None:
     private = add_image(cloud, ["p"], owner="demo", age=5)
     add_image(cloud, ["p"], age=50)
     shared = add_image(cloud, ["s"], owner="demo", visibility="shared")
-    community = add_image(cloud, ["m"], owner="demo", visibility="community")
+    for owner in ("demo", "admin"):
+        add_image(cloud, ["m", owner], owner=owner, visibility="community")
     twins = [add_image(cloud, ["twin"]) for _ in range(4)]
     cases = {
         ("a", "b"): newest, ("b", "a"): newest, ("a",): newest, ("c",): newest,
         ("hidden",): None, ("queued",): None, ("off",): None, ("a", "none"): None,
-        ("p",): private, ("s",): shared, ("m",): community,
+        ("p",): private, ("s",): shared, ("m", "demo"): None,
+        ("m", "admin"): None,
     }  # fmt: skip
     ours = {}
     for tags in (*cases, ("twin",)):
         found = resolve(Images(admin.image), admin.project_id, tags=tags)
         ours[tags] = found.taken.id if found.taken else None
-        if tags in (("p",), ("s",), ("m",)):
+        if tags in (("p",), ("s",)):
             assert found.taken is not None
             assert found.taken.is_foreign
     assert ours.pop(("twin",)) in twins
     assert ours == cases
+    with pytest.raises(PublishError, match="no active image") as caught:
+        propose(admin, Wanted("mysql", "8.4", image_tags=("m",)), ANY)
+    assert "is a community image: Trove finds none of those by tags" in caught.value.detail
     theirs = subprocess.run(
         [str(cloud.venv / "bin/python"), "-c", textwrap.dedent(THEIRS), cloud.trove_manage[1]],
         input=json.dumps(list(cases)), capture_output=True, text=True, check=True,
@@ -263,24 +269,25 @@ def test_images_by_name(cloud: TestCloud) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "code", "said"),
+    ("change", "code", "said"),
     [
-        (["--image-tags", "a,b,c,d,e,f"], 2, "--image-tags has 6 tags; Trove takes 5 at most"),
-        (["--image-tags", "x" * 21], 2, "(21 characters)"),
-        (["--manager", "mysqll"], 2, "Trove has no manager mysqll"),
-        (["--default"], 2, "is not active, so it cannot be the default"),
-        (["--version-number", "8.4.3"], 7, "the version's name 8.4 is not its number 8.4.3"),
-        (["--control-plane-series", "2025.1"], 7, "the image's guest agent is of 2025.2, the"),
-        (["--control-plane-series", "1999.1"], 3, "no Trove series is called 1999.1"),
+        ({"image_tags": tuple("abcdef")}, 2, "--image-tags has 6 tags; Trove takes 5 at most"),
+        ({"image_tags": ("x" * 21,)}, 2, "(21 characters)"),
+        ({"manager": "mysqll"}, 2, "Trove has no manager mysqll"),
+        ({"is_active": None}, 2, "is not active, so it cannot be the default"),
+        ({"number": "8.4.3"}, 7, "the version's name 8.4 is not its number 8.4.3"),
+        ({}, 7, "the image's guest agent is of 2025.2, the control plane of 2025.1"),
     ],
 )
 def test_what_is_refused_before_anything_is_sent(
-    cloud: TestCloud, options: list[str], code: int, said: str
+    cloud: TestCloud, change: dict[str, Any], code: int, said: str
 ) -> None:
     add_image(cloud, imagebuild_agent_series="2025.2")
-    done = run(cloud, "create", "mysql", "8.4", *options, name="admin-proxied")
-    assert done.code == code
-    assert said in done.err
+    gates = Gates(control=ControlSeries.of_option("2025.1"))
+    with pytest.raises(ImagebuildError) as caught:
+        create(cloud, dataclasses.replace(MYSQL, **change), gates, "admin-proxied")
+    assert caught.value.exit_code == code
+    assert said in caught.value.what
     assert sent(cloud) == []
     assert datastores(cloud) == set()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -120,8 +121,6 @@ def test_trove_manage_takes_all(cloud: TestCloud) -> None:
     assert (again.code, again.document["loaded"], again.document["missing"]) == (0, 0, [])
     # The rows are those that trove-manage makes of the file itself.
     cloud.sql("DELETE FROM datastore_configuration_parameters")
-    import subprocess
-
     subprocess.run(
         [*cloud.trove_manage, "db_load_datastore_config_parameters", "mysql", "1",
          str(rules_path(cloud)), "--version", "1"],
