@@ -294,6 +294,12 @@ def _check_image(cloud: Cloud, after: Resolution, gates: Gates) -> None:
             ),
             hint="imagebuild upload, or --image ID",
         )
+    if properties.UPLOADING in after.taken.image.properties:
+        raise PolicyError(
+            "nobody has said that the image's data are whole",
+            where=f"cloud {cloud.name}: {after.taken.label}",
+            hint="its upload is under way, or was cut off: run it again",
+        )
     if after.tags and after.taken.is_foreign and not gates.force:
         ours = any(not c.is_foreign for c in after.candidates)
         raise PolicyError(

@@ -292,6 +292,13 @@ def test_what_is_refused_before_anything_is_sent(
     assert datastores(cloud) == set()
 
 
+def test_an_image_whose_upload_was_cut_off(cloud: TestCloud) -> None:
+    image = add_image(cloud, imagebuild_uploading="somebody")
+    for wanted in (MYSQL, Wanted("mysql", "8.4", image=image)):
+        with pytest.raises(PolicyError, match="data are whole"):
+            propose(connected(cloud), wanted, ANY)
+
+
 def test_the_limits_are_troves(cloud: TestCloud) -> None:
     tags = tuple(c * 20 for c in "abcde")
     add_image(cloud, tags)
