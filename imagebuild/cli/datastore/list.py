@@ -72,7 +72,7 @@ def _cells(row: Row, state: str) -> list[str]:
     version, taken = row.version, row.resolution.taken
     name = f"{taken.image.name} ({taken.id[:8]})" if taken else version.image[:8] or "-"
     if taken and taken.is_foreign:
-        name += f" of project {taken.image.owner}"
+        name += f" of project {taken.image.owner[:8]}"
     if state == "outdated" and row.newest:
         name += f"; newest: {row.newest.image.name} ({row.newest.id[:8]})"
     chosen = "id" if version.image else "tags " + ", ".join(version.image_tags)

@@ -65,7 +65,7 @@ def image_line(candidate: Candidate) -> str:
         parts.append(f"agent {agent}")
     parts.append(f"{age(image.created)} old")
     if candidate.is_foreign:
-        parts.append(f"of project {image.owner}")
+        parts.append(f"of project {image.owner[:_SHORT]}")
     return ", ".join(parts)
 
 
