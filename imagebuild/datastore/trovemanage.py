@@ -94,11 +94,13 @@ class TroveManage:
             ) from exc
         if done.returncode == 0:
             return done.stdout.decode(errors="replace")
-        said = (done.stderr.strip() or done.stdout.strip()).decode(errors="replace")
+        # Its log may go to either; the traceback goes to the first, the last word to the second.
+        said = (done.stderr + b"\n" + done.stdout).decode(errors="replace")
+        lines = [line for line in masked(said).splitlines() if line.strip()]
         raise PublishError(
             f"trove-manage failed with status {done.returncode}",
             where=where,
-            detail="\n".join(masked(said).splitlines()[-_LINES:]),
+            detail="\n".join(lines[-_LINES:]),
             hint=_hint(said),
         )
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from imagebuild.agent.series import series_of_version
+from imagebuild.cli.datastore.options import control_of
 from imagebuild.cloud.datastores import Datastores
 from imagebuild.cloud.images import Images
 from imagebuild.cloud.service import NotAllowedError, RefusedError, UnavailableError
@@ -311,13 +312,17 @@ def test_the_limits_are_troves(cloud: TestCloud) -> None:
 
 
 def test_the_control_planes_series_is_that_of_trove_manage(cloud: TestCloud) -> None:
-    version = TroveManage(trove_manage(cloud)).version()
-    control = ControlSeries.of_version(version, "trove-manage")
-    assert control.series == series_of_version(version).name
-    add_image(cloud, imagebuild_agent_series="2025.1")
-    done = run(cloud, "create", "mysql", "8.4", "--trove-manage", trove_manage(cloud))
-    assert done.code == 7
-    assert f"control plane: {control.series}, says trove-manage --version" in done.err
+    control = control_of(None, TroveManage(trove_manage(cloud)))
+    assert control is not None
+    (package,) = cloud.venv.glob("lib/python3*/site-packages/trove-*.dist-info")
+    assert control.series == series_of_version(package.name.split("-")[1].split(".dist")[0]).name
+    add_image(cloud, imagebuild_agent_series="2025.1", age=60)
+    with pytest.raises(PolicyError) as caught:
+        propose(connected(cloud), MYSQL, Gates(control=control))
+    said = f"control plane: {control.series}, says trove-manage --version"
+    assert said in caught.value.detail
+    assert control_of("2025.2", TroveManage("false")) == ControlSeries.of_option("2025.2")
+    assert control_of(None, None) is None
     # Of an image that is not chosen anew, nobody asks.
     add_image(cloud, ["fit"], imagebuild_agent_series=control.series)
     wanted = Wanted("mysql", "8.4", image_tags=("fit",))
@@ -376,11 +381,12 @@ def test_the_same_name_with_another_number(cloud: TestCloud) -> None:
     assert "note: Trove's requests cannot make mysql 8.4 (8.4.3) the default" in done.err
     assert f"trove-manage datastore_update mysql {made.id}" in done.err
     assert versions(cloud)["mysql 8.4"].is_default
-    again = run(cloud, *argv, "--trove-manage", trove_manage(cloud))
-    assert (again.code, again.err.splitlines()[-1]) == (
-        0,
-        "made mysql 8.4 (8.4.3) the default, by trove-manage",
-    )
+    connection = connected(cloud)
+    wanted = dataclasses.replace(MYSQL, number="8.4.3")
+    told: list[str] = []
+    via = TroveManage(trove_manage(cloud))
+    carry_out(connection, propose(connection, wanted, ANY), via=via, tell=told.append)
+    assert told == ["made mysql 8.4 (8.4.3) the default, by trove-manage"]
     assert versions(cloud)["mysql 8.4 (8.4.3)"].is_default
     assert not versions(cloud)["mysql 8.4"].is_default
 
@@ -401,9 +407,10 @@ def test_a_version_that_trove_makes_although_it_says_400(cloud: TestCloud) -> No
     assert sent(cloud)[0].endswith("-> 400")
     assert caught.value.detail == "default is False, wanted is True"
     made = versions(cloud)["mysql 8.4"]
-    via = TroveManage(trove_manage(cloud))
-    outcome = carry_out(direct, propose(direct, wanted, ANY), via=via)
-    assert (outcome.version.id, outcome.version.is_default) == (made.id, True)
+    # Run again, it is what it was: there, and not the default.
+    with pytest.raises(PublishError, match="but not as wanted"):
+        carry_out(direct, propose(direct, wanted, ANY))
+    assert versions(cloud)["mysql 8.4"].id == made.id
 
 
 def test_somebody_else_was_faster(cloud: TestCloud) -> None:

@@ -30,7 +30,6 @@ def test_what_is_behind_each_version(cloud: TestCloud) -> None:
     )  # fmt: skip
     create(cloud, "8.10", old)
     create(cloud, "8.4", None, "a")
-    create(cloud, "8.9", None, "a", "only")
     table = run(cloud, "list")
     assert table.code == 0
     lines = table.out.splitlines()

@@ -106,39 +106,32 @@ def test_requests_take_75_of_mysqls_102_and_the_rest_is_named(cloud: TestCloud) 
     assert changes(cloud) == []
 
 
-def test_trove_manage_takes_all(cloud: TestCloud) -> None:
+def test_trove_manage_takes_all_102(cloud: TestCloud) -> None:
     version_id = version(cloud)
-    argv = ["load-parameters", "mysql", "1", "--file", str(rules_path(cloud)),
-            "--trove-manage", trove_manage(cloud)]  # fmt: skip
-    dry = run(cloud, *argv, "--dry-run")
-    assert (dry.code, there(cloud, version_id)) == (0, {})
-    done = run(cloud, *argv)
-    assert done.code == 0, done.err
-    assert done.err.splitlines()[-1] == "loaded: 102 rules"
-    assert len(there(cloud, version_id)) == 102
-    ours = rows(cloud)
-    again = run(cloud, *argv, "--json")
-    assert (again.code, again.document["loaded"], again.document["missing"]) == (0, 0, [])
-    # The rows are those that trove-manage makes of the file itself.
-    cloud.sql("DELETE FROM datastore_configuration_parameters")
-    subprocess.run(
-        [*cloud.trove_manage, "db_load_datastore_config_parameters", "mysql", "1",
-         str(rules_path(cloud)), "--version", "1"],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    assert rows(cloud) == ours
-
-
-def test_requests_write_what_trove_manage_writes(cloud: TestCloud) -> None:
-    version_id = version(cloud)
+    path = str(rules_path(cloud))
     load(cloud, version_id, read(rules_path(cloud)))
     by_request = rows(cloud)
     cloud.sql("DELETE FROM datastore_configuration_parameters")
-    datastore_id = Datastores(connected(cloud).database).get(version_id).datastore_id
-    via = TroveManage(trove_manage(cloud))
-    via.load_parameters(datastore_id, version_id, rules_path(cloud).read_bytes())
-    by_trove_manage = {row[0]: row for row in rows(cloud)}
-    assert [by_trove_manage[row[0]] for row in by_request] == by_request
+    # As the manuals have it, with a file on the control plane.
+    subprocess.run(
+        [*cloud.trove_manage, "db_load_datastore_config_parameters", "mysql", "1", path,
+         "--version", "1"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    theirs = rows(cloud)
+    assert [row for row in theirs if row in by_request] == by_request
+    cloud.sql("DELETE FROM datastore_configuration_parameters")
+    argv = ["load-parameters", "mysql", "1", "--file", path, "--trove-manage", trove_manage(cloud)]
+    done = run(cloud, *argv)
+    assert done.code == 0, done.err
+    assert done.err.splitlines()[-1] == "loaded: 102 rules"
+    assert rows(cloud) == theirs
+    assert len(there(cloud, version_id)) == 102
+    # Once more there is nothing to do, and nobody is asked to do it.
+    connection = connected(cloud)
+    found = Datastores(connection.database).get(version_id)
+    plan = loading.propose(connection, found, read(rules_path(cloud)), TroveManage("false"))
+    assert loading.carry_out(connection, plan, TroveManage("false")).missing == ()
 
 
 def test_what_differs_is_changed_and_what_is_beyond_stays(cloud: TestCloud) -> None:
@@ -226,14 +219,14 @@ def test_trove_manage_that_fails(cloud: TestCloud, tmp_path: Path) -> None:
         "max_retries = 1\nretry_interval = 0\n"
     )
     prefix = shlex.join([cloud.trove_manage[0], f"--config-file={conf}"])
-    done = run(
-        cloud, "load-parameters", "mysql", "1", "--file", str(rules_path(cloud)),
-        "--trove-manage", prefix,
-    )  # fmt: skip
-    assert done.code == 6
-    assert "error: trove-manage failed with status 1" in done.err
-    assert "Can't connect to MySQL server" in done.err
-    assert "s3cret" not in done.err
+    connection = connected(cloud)
+    found = Datastores(connection.database).get(version_id)
+    via = TroveManage(prefix)
+    plan = loading.propose(connection, found, small("a"), via)
+    with pytest.raises(PublishError, match="trove-manage failed with status 1") as caught:
+        loading.carry_out(connection, plan, via)
+    assert "Can't connect to MySQL server" in caught.value.detail
+    assert "s3cret" not in str(caught.value)
     assert there(cloud, version_id) == {}
 
 
@@ -267,15 +260,29 @@ def test_trove_manage_behind_ssh_without_a_container(cloud: TestCloud) -> None:
     assert (loaded.missing, loaded.is_verified) == ((), True)
 
 
-def test_bounds_with_a_fraction_break_troves_list(cloud: TestCloud) -> None:
+def test_bounds_with_a_fraction_break_troves_list(cloud: TestCloud, tmp_path: Path) -> None:
     version_id = version(cloud)
-    argv = ["load-parameters", "mysql", "1", "--file", str(rules_path(cloud, "cassandra")),
-            "--trove-manage", trove_manage(cloud)]  # fmt: skip
-    done = run(cloud, *argv, "--json")
+    rule = {"name": "part", "type": "float", "restart_required": False, "min": 0, "max": 0.5}
+    path = tmp_path / "rules.json"
+    path.write_text(json.dumps({"configuration-parameters": [rule]}))
+    argv = ["load-parameters", "mysql", "1", "--file", str(path)]
+    done = run(cloud, *argv, "--json", "--trove-manage", trove_manage(cloud))
     assert done.code == 0, done.err
     assert "cannot be read back" in done.err
     assert done.document["verified"] is False
+    assert rows(cloud) == [["part", "0", "0.5", "0", "float"]]
     with pytest.raises(UnavailableError):
         there(cloud, version_id)
-    assert len(rows(cloud)) == done.document["rules"]
-    assert run(cloud, *argv).code == 0
+    connection = connected(cloud)
+    found = Datastores(connection.database).get(version_id)
+    again = loading.propose(connection, found, read(path), TroveManage("false"))
+    assert [r.name for r in again.pending] == ["part"]
+
+
+def test_what_trove_manage_does_not_do_is_missing(cloud: TestCloud) -> None:
+    version_id = version(cloud)
+    connection = connected(cloud)
+    found = Datastores(connection.database).get(version_id)
+    via = TroveManage("true")
+    loaded = loading.carry_out(connection, loading.propose(connection, found, small("a"), via), via)
+    assert [(m.name, m.why) for m in loaded.missing] == [("a", "it is not there")]
