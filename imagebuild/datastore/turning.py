@@ -56,14 +56,18 @@ def steps_to(world: World, version_id: str, image_id: str, way: Way) -> list[Ste
     version, image = world.version(version_id), world.image(image_id)
     assert image is not None  # noqa: S101 - the caller has it from there
     current = world.taken(version)
+    kept = Adopt(image_id, frozenset(), {RETIRED: None})
     if current and current.id == image_id and image.is_active:
-        return []
+        return [kept] if RETIRED in image.properties else []
     steps: list[Step] = []
     adopt = _adopt(version, image, current, way)
     if adopt.after(world) != world:
         steps.append(adopt)
     if not image.is_active:
         steps.append(Reactivate(image_id))
+    # Only now: it says that it was `retire` that had deactivated the image.
+    if RETIRED in image.properties:
+        steps.append(kept)
     if version.image or not version.tags:
         return [*steps, *([Point(version_id, image_id)] if version.image != image_id else [])]
     now = world.after(steps)
@@ -124,7 +128,6 @@ def _adopt(version: Version, image: Entry, current: Entry | None, way: Way) -> A
         marks[left] = None
     elif current:
         marks[left] = current.id
-    marks[RETIRED] = None
     by_tags = not version.image and version.tags
     tags = version.tags - image.tags if by_tags else frozenset()
     if by_tags and image.withdrawn:

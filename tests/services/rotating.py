@@ -269,7 +269,7 @@ class Nova:
 
 @contextlib.contextmanager
 def compute(cloud: TestCloud, file: Path) -> Iterator[Nova]:
-    """A Nova in the catalog, for our commands and for Trove's list of instances."""
+    """A Nova in the catalog, where our commands find it, and Trove for its list of instances."""
     nova = Nova(file)
     nova.put({})
     nova.start()
@@ -282,8 +282,7 @@ def compute(cloud: TestCloud, file: Path) -> Iterator[Nova]:
         for region in list(admin.identity.regions())
     ]
     try:
-        with cloud.configured("trove", {"DEFAULT": {"nova_compute_url": f"{nova.url}/"}}):
-            yield nova
+        yield nova
     finally:
         for endpoint in made:
             admin.identity.delete_endpoint(endpoint)

@@ -12,6 +12,7 @@ from imagebuild.datastore import turning
 from imagebuild.datastore.turning import Effect, Way, steps_to
 from imagebuild.datastore.world import (
     REPLACES,
+    RETIRED,
     ROLLED_BACK,
     Adopt,
     Entry,
@@ -127,6 +128,18 @@ def test_a_deactivated_image_is_reactivated_before_newer_ones_go() -> None:
     assert kinds == [Adopt, Reactivate, Withdraw]
 
 
+def test_that_retire_had_deactivated_it_is_forgotten_after_that() -> None:
+    """Else a run that is cut off in between would not know who had."""
+    marks = {RETIRED: "2026-01-01T00:00:00+00:00"}
+    before = world(image("new", *BOTH), image("old", *BOTH, status="deactivated", properties=marks))
+    _, reactivate, forget, _ = steps = steps_to(before, "v-mysql", "old", Way.ROLLBACK)
+    assert reactivate == Reactivate("old")
+    assert forget == Adopt("old", frozenset(), {RETIRED: None})
+    old = before.after(steps).image("old")
+    assert old
+    assert RETIRED not in old.properties
+
+
 def test_a_hidden_image_is_shown() -> None:
     before = world(image("new", *BOTH, is_hidden=True), image("old", *BOTH))
     assert before.outcome() == {"v-mysql": "old"}
@@ -182,7 +195,7 @@ def worlds(draw: st.DrawFn) -> tuple[World, str, str]:
         by_id = draw(st.sampled_from(["", "", *names, "gone"]))
         wanted = draw(st.frozensets(st.sampled_from(TAGS), min_size=0 if by_id else 1))
         versions.append(Version(f"v{number}", by_id, wanted))
-    keys = [f"{k}{v.id}" for k in (REPLACES, ROLLED_BACK) for v in versions]
+    keys = [f"{k}{v.id}" for k in (REPLACES, ROLLED_BACK) for v in versions] + [RETIRED]
     marks = st.dictionaries(st.sampled_from(keys), st.sampled_from([*names, "gone"]), max_size=3)
     images = tuple(
         Entry(
@@ -252,9 +265,9 @@ def test_rollback_whatever_there_is(case: tuple[World, str, str]) -> None:
 
     def plan(now: World) -> list[Step]:
         model = now.version(version)
-        if turning.was_rolled_back(now, model):
-            return []
-        target = turning.previous(now, model)
+        current = now.taken(model)
+        back = turning.was_rolled_back(now, model)
+        target = current.id if current and back else turning.previous(now, model)
         return steps_to(now, version, target, Way.ROLLBACK) if target else []
 
     before = planned(found, plan)

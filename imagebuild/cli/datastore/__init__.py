@@ -20,6 +20,18 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "imagebuild.cli.datastore.load_parameters", "load_parameters",
         "Load the configuration parameters of a release into a version.",
     ),
+    "promote": (
+        "imagebuild.cli.datastore.promote", "promote",
+        "Let new instances get another image, with no moment without one.",
+    ),
+    "retire": (
+        "imagebuild.cli.datastore.retire", "retire",
+        "Deactivate, later delete older images that nothing uses any more.",
+    ),
+    "rollback": (
+        "imagebuild.cli.datastore.rollback", "rollback",
+        "Let new instances get the image before the present one.",
+    ),
 }  # fmt: skip
 
 
