@@ -282,7 +282,9 @@ class _Request:
         )  # fmt: skip
 
     def publish(self) -> Iterator[tuple[str, ...]]:
-        """trovestack's order: the image, the datastore version, its parameters."""
+        """trovestack's order: the image, the datastore version, its parameters. Before it the
+        image is looked into, in seconds: what was never verified is not published.
+        """
         datastore, version = self.value("DATASTORE_TYPE"), self.value("DATASTORE_VERSION")
         if not datastore or not version:
             raise UsageError(
@@ -303,6 +305,7 @@ class _Request:
                 "a dev image is not for others; Trove, an administrator, sees it",
             )  # fmt: skip
         visibility = "--private" if private else "--public"
+        yield ("verify", ARTIFACT, "--level", "static")
         yield ("upload", ARTIFACT, *cloud, "--tag", "trove", visibility)
         yield (
             "datastore", "create", datastore, version, *cloud, "--image-tags", "trove",
@@ -312,7 +315,7 @@ class _Request:
         if self.host.exists(rules):
             yield (
                 "datastore", "load-parameters", datastore, version, *cloud,
-                "--rules", str(rules), *self.trove_manage(),
+                "--file", str(rules), *self.trove_manage(),
             )  # fmt: skip
 
     def trove_manage(self) -> Iterator[str]:

@@ -126,11 +126,11 @@ def test_upload_follows_the_build_and_a_failure_ends_it(tree: Path) -> None:
     code, seen = run_stubbed(tree, *argv, **env)
     assert code == 0
     commands = [s["argv"] for s in seen]
-    assert [c[0] for c in commands] == ["build", "upload", "datastore"]  # type: ignore[index]
+    assert [c[0] for c in commands] == ["build", "verify", "upload", "datastore"]  # type: ignore[index]
     assert commands[1][1] == str(tree / "artifact")  # type: ignore[index]
     code, seen = run_stubbed(tree, *argv, **env, FAILS="upload")
     assert code == 6
-    assert [s["argv"][0] for s in seen] == ["build", "upload"]  # type: ignore[index]
+    assert [s["argv"][0] for s in seen] == ["build", "verify", "upload"]  # type: ignore[index]
 
 
 def test_other_verbs_are_passed_on(tree: Path) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import click
 import pytest
 
 from imagebuild import trovestack
 from imagebuild.cli.build import build
+from imagebuild.cli.main import cli
 from imagebuild.cli.options import _collect
 from imagebuild.config.profile import Profile
 from imagebuild.errors import UsageError
@@ -53,6 +55,16 @@ def profile_of(found: trovestack.Translation) -> Profile:
     with build.make_context("build", list(found.build[1:])) as context:
         params = dict(context.params)
         return _collect(params).load(params["target"]).profile
+
+
+def parse(words: Sequence[str]) -> None:
+    """Raise what the verb's own parser has against a command."""
+    command: click.Command = cli
+    while isinstance(command, click.Group):
+        found = command.get_command(click.Context(command), words[0])
+        assert found
+        command, words = found, words[1:]
+    command.make_context("", list(words)).close()
 
 
 def test_the_plugins_call() -> None:
@@ -180,20 +192,23 @@ def test_build_and_upload() -> None:
     found = translate("build-and-upload-image", *argv, on=on, env=env)
     assert "/var/images/trove-guest-ubuntu-noble.qcow2" in found.build
     assert found.publish == (
+        ("verify", trovestack.ARTIFACT, "--level", "static"),
         ("upload", trovestack.ARTIFACT, "--cloud", "devstack-admin", "--tag", "trove", "--public"),
         ("datastore", "create", "mysql", "8.4", "--cloud", "devstack-admin",
          "--image-tags", "trove", "--active", "--default"),
         ("datastore", "load-parameters", "mysql", "8.4", "--cloud", "devstack-admin",
-         "--rules", str(RULES),
+         "--file", str(RULES),
          "--trove-manage", "/usr/local/bin/trove-manage --config-file=/etc/trove/trove.conf"),
     )  # fmt: skip
     assert translate("upload-image", *argv, on=on, env=env) == found
+    for command in found.publish:
+        parse(command)
 
 
 def test_a_dev_image_is_not_made_public() -> None:
     env = {"DATASTORE_TYPE": "mysql", "DATASTORE_VERSION": "8.4", "OS_CLOUD": "east"}
     found = translate("build-and-upload-image", on=host(), env=env)
-    upload, create = found.publish
+    _, upload, create = found.publish
     assert upload[-1] == "--private"
     assert create[4:6] == ("--cloud", "east")
     assert any(note.startswith("a public image: it is private") for note in found.notes)
