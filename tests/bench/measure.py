@@ -12,6 +12,7 @@ from imagebuild.data import locks_dir
 from imagebuild.verify import accel
 from tests.bench import machine, plain
 from tests.bench.ours import Builder, Result
+from tests.bench.upload import measure_upload
 from tests.images import standin
 from tests.images.boots import boot
 
@@ -62,6 +63,7 @@ def measure(directory: Path, say: Say) -> dict[str, Any]:
         say("boots")
         results["accelerator"] = accel.choose().name
         results["boot"] = _boots({"plain": recipe_s.image, "ours": cold.image}, directory / "boots")
+    results["upload"] = measure_upload(directory / "upload", say)
     return results
 
 

@@ -29,6 +29,13 @@ TARGETS = (
     Target("from nothing but packages", "cold.seconds", _PLAIN, 1 / 2, "1/2"),
     Target("image", "cold.image_bytes", "plain.image_bytes", 2 / 3, "2/3"),
     Target("boot to cloud-init done", "boot.ours", "boot.plain", 2 / 3, "2/3"),
+    # Against `openstack image create`, and against itself with a small image.
+    Target("upload of 1 GiB, client's processors",
+           "upload.ours.cpu_seconds", "upload.openstack.cpu_seconds", 1 / 2, "1/2"),
+    Target("upload of 1 GiB, memory",
+           "upload.ours.peak_kib", "upload.openstack.peak_kib", 1.0, "1"),
+    Target("upload of 1 GiB, memory to that of 32 MiB",
+           "upload.ours.peak_kib", "upload.ours.small_peak_kib", 1.1, "1.1"),
 )  # fmt: skip
 
 
@@ -87,7 +94,7 @@ def table(results: Mapping[str, Any]) -> str:
     ]
     for verdict in verdicts(results):
         target = verdict.target
-        unit = _megabytes if target.measure.endswith("bytes") else _seconds
+        unit = next((u for end, u in _UNITS.items() if target.measure.endswith(end)), _seconds)
         plain = "" if verdict.plain is None else unit(verdict.plain)
         ours = "not measured" if verdict.ours is None else unit(verdict.ours)
         ratio = "" if verdict.ratio is None or not target.against else f"{verdict.ratio:.3f}"
@@ -109,8 +116,16 @@ def _megabytes(size: float) -> str:
     return f"{size / 1e6:.0f} MB"
 
 
+def _mebibytes(size: float) -> str:
+    return f"{size / 1024:.0f} MiB"
+
+
 def _seconds(seconds: float) -> str:
     if seconds < 10:
         return f"{seconds:.1f} s"
     whole = round(seconds)
     return f"{whole} s" if whole < 90 else f"{whole // 60} min {whole % 60:02} s"
+
+
+#: By how a measure's name ends; others are seconds.
+_UNITS = {"bytes": _megabytes, "kib": _mebibytes}
