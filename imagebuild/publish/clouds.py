@@ -58,16 +58,21 @@ def publish(
     What goes wrong with one is in its result and does not hinder the others. `done` gets each
     result as it comes. Raises Interrupted, and nothing else.
     """
-    stop = threading.Event()
+    stop, connecting = threading.Event(), threading.Lock()
     unique = list(dict.fromkeys(names))
 
     def one(name: str | None) -> Result:
+        label = name or "environment"
         try:
-            result = upload(connect(name), job, payloads, emit, stop)
+            with connecting:  # the SDK imports what it needs then, not safe for threads
+                cloud = connect(name)
+                label = cloud.name
+                cloud.image  # noqa: B018 - made when it is first asked for
+            result = upload(cloud, job, payloads, emit, stop)
         except Interrupted:
             raise
         except ImagebuildError as exc:
-            result = Result(name or "environment", FAILED, error=exc)
+            result = Result(label, FAILED, error=exc)
         done(result)
         return result
 

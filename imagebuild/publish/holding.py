@@ -35,8 +35,8 @@ def uploader(cache: Path) -> str:
 
 
 @contextlib.contextmanager
-def held(cache: Path, *key: str) -> Iterator[None]:
-    """Hold the lock on an upload, named by the parts of its key.
+def held(cache: Path, *key: str, where: str = "") -> Iterator[None]:
+    """Hold the lock on an upload, named by the parts of its key; `where` is for people.
 
     Raises TemporaryError when another process has it.
     """
@@ -47,7 +47,7 @@ def held(cache: Path, *key: str) -> Iterator[None]:
         raise _unwritable(path, exc) from exc
     if descriptor is None:
         raise TemporaryError(
-            "another process uploads this build to this project", where=" ".join(key),
+            "another process uploads this build to this project", where=where or " ".join(key),
             hint="wait for it to end, then try again",
         )  # fmt: skip
     try:

@@ -92,7 +92,7 @@ def test_what_differs_is_said_and_changed(published: Published) -> None:
     assert published.upload("--cloud=demo", "--datastore=mysql").code == 0
     (before,) = published.images()
     Images(published.connection("demo").image).add_tag(before.id, "mine")
-    wanted = ("--cloud=demo", "--name=other", "--min-ram=2048", "--tag=new", "--shared")
+    wanted = ("--cloud=demo", "--name=other", "--min-ram=2048", "--tag=new", "--community")
     foreseen = published.upload(*wanted, "--dry-run")
     assert foreseen.code == 0
     assert published.images()[0].name == before.name
@@ -103,13 +103,18 @@ def test_what_differs_is_said_and_changed(published: Published) -> None:
         assert lines == [
             f"name: {before.name} -> other",
             "min_ram: 1024 -> 2048",
-            "visibility: private -> shared",
+            "visibility: private -> community",
             "imagebuild_tags: trove,mysql -> trove,mysql,new",
             "tags: mine,mysql,trove -> mine,mysql,new,trove",
         ]
     (image,) = published.images()
     assert (image.id, image.name, image.min_ram) == (before.id, "other", 2048)
     assert image.tags == {"trove", "mysql", "mine", "new"}
+    # Neither a community image nor a hidden one is in the list that Glance gives unasked.
+    change = {"op": "replace", "path": "/os_hidden", "value": True}
+    Images(published.connection("demo").image).patch(image.id, [change])
+    again = published.upload("--cloud=demo", "--name=other", "--min-ram=2048", "--json")
+    assert [(r["status"], r["image"]) for r in again.json["clouds"]] == [("present", image.id)]
 
 
 def test_tags_come_when_all_is_right(published: Published) -> None:
