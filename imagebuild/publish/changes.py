@@ -33,9 +33,9 @@ class Change:
 def differences(image: Image, wanted: Description) -> list[Change]:
     """What is to be changed, in the order in which it is said.
 
-    Tags are added, none is taken away: those that Trove goes by are `datastore`'s to take. An
-    image that was withdrawn gets none. Other people's properties stay. Visibility changes
-    only where one was asked for.
+    Tags are added, none is taken away: those that Trove goes by are `datastore`'s to take,
+    and what that withdrew is not given back. Other people's properties stay. Visibility
+    changes only where one was asked for.
     """
     found = [
         _set("name", image.name, wanted.name),
@@ -55,19 +55,19 @@ def differences(image: Image, wanted: Description) -> list[Change]:
         name = properties.UPLOADING
         operation = {"op": "remove", "path": _pointer(name)}
         found.append(Change(name, image.properties[name], None, operation))
-    if missing_tags(image, wanted) and not is_withdrawn(image):
-        found.append(_set("tags", sorted(image.tags), sorted({*image.tags, *wanted.tags})))
+    if tags := _missing_tags(image, wanted) - withheld(image, wanted):
+        found.append(_set("tags", sorted(image.tags), sorted({*image.tags, *tags})))
     return [c for c in found if c]
 
 
-def missing_tags(image: Image, wanted: Description) -> list[str]:
-    """The tags that the image is to have and has not."""
-    return sorted(set(wanted.tags) - image.tags)
+def withheld(image: Image, wanted: Description) -> set[str]:
+    """The tags that it has not, because somebody took them away on purpose."""
+    withdrawn = image.properties.get(properties.WITHDRAWN, "").split(",")
+    return _missing_tags(image, wanted) & set(withdrawn)
 
 
-def is_withdrawn(image: Image) -> bool:
-    """Whether somebody took its tags away on purpose."""
-    return properties.WITHDRAWN in image.properties
+def _missing_tags(image: Image, wanted: Description) -> set[str]:
+    return set(wanted.tags) - image.tags
 
 
 def _set(field: str, old: Any, new: Any) -> Change | None:  # noqa: ANN401 - any JSON value

@@ -28,7 +28,8 @@ PROVEN = f"{PREFIX}proven"
 TAGS = f"{PREFIX}tags"
 #: Who is uploading: only while there is no whole image yet.
 UPLOADING = f"{PREFIX}uploading"
-#: Set on an image whose tags were taken away on purpose: an upload does not give them back.
+#: The tags that were taken away on purpose, separated by commas: an upload does not give
+#: them back.
 WITHDRAWN = f"{PREFIX}withdrawn"
 
 #: What Nova asks of the machine.

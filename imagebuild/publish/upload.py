@@ -202,9 +202,9 @@ class _Upload:
                 hint="find out which one is right, and delete the other: "
                 f"openstack image delete {image.id}",
             )  # fmt: skip
-        if changes.is_withdrawn(image) and (tags := changes.missing_tags(image, self._wanted)):
+        if tags := changes.withheld(image, self._wanted):
             self._say(
-                f"{image.id} was withdrawn: it does not get the tags {', '.join(tags)} again",
+                f"{image.id} was withdrawn: it does not get {', '.join(sorted(tags))} again",
                 warning=True,
             )
         return image, changes.differences(image, self._wanted)

@@ -146,11 +146,11 @@ def test_tags_that_were_taken_away_stay_away(published: Published) -> None:
     images = Images(published.connection("demo").image)
     (image,) = published.images()
     images.remove_tag(image.id, "trove")
-    images.patch(image.id, [{"op": "add", "path": "/imagebuild_withdrawn", "value": "x"}])
-    done = published.upload("--cloud=demo")
+    images.patch(image.id, [{"op": "add", "path": "/imagebuild_withdrawn", "value": "x,trove"}])
+    done = published.upload("--cloud=demo", "--datastore=mysql")
     assert done.code == 0
-    assert f"warning: demo: {image.id} was withdrawn" in done.err
-    assert not published.images()[0].tags
+    assert f"warning: demo: {image.id} was withdrawn: it does not get trove again" in done.err
+    assert published.images()[0].tags == {"mysql"}
 
 
 def test_several_clouds(published: Published) -> None:

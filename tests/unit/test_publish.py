@@ -260,7 +260,7 @@ def test_differences() -> None:
         "name: m -> n", "a: 0 -> 1", "x/y~z: 2", "tags: mine -> mine,trove",
     ]  # fmt: skip
     assert found[2].operation == {"op": "add", "path": "/x~1y~0z", "value": "2"}
-    withdrawn = record(a="1", **{"x/y~z": "2", properties.WITHDRAWN: "yes"})
+    withdrawn = record(a="1", **{"x/y~z": "2", properties.WITHDRAWN: "mysql,trove"})
     assert changes.differences(withdrawn, wanted) == []
 
 
