@@ -352,6 +352,12 @@ def _version_notes(
             f"{found.label} has a number that is not its name: a resize has the guest pull "
             f"{found.name}, not {found.number}"
         )
+    if wanted.datastore != wanted.manager:
+        # trove/taskmanager/models.py, RebuildAction: it hands the one name for the other.
+        notes.append(
+            f"the datastore is not called {wanted.manager}, as its manager: Trove tells the guest "
+            f"of a rebuilt instance that its manager is {wanted.datastore}"
+        )
     namesakes = sorted(v.number for v in others if v.name == wanted.name)
     if namesakes:
         notes.append(

@@ -136,7 +136,8 @@ def test_it_converges_by_one_request_and_says_the_difference_first(cloud: TestCl
 def test_another_manager_brings_its_class_along(cloud: TestCloud) -> None:
     add_image(cloud)
     create(cloud, MYSQL)
-    create(cloud, dataclasses.replace(MYSQL, manager="mariadb"))
+    proposal, _ = create(cloud, dataclasses.replace(MYSQL, manager="mariadb"))
+    assert "the datastore is not called mariadb, as its manager" in proposal.notes[-1]
     now = versions(cloud)["mysql 8.4"]
     assert now.manager == "mariadb"
     assert now.registry_ext == "trove.guestagent.datastore.mariadb.manager.Manager"
