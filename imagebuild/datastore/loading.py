@@ -11,9 +11,13 @@ from dataclasses import dataclass
 
 from imagebuild.cloud.connection import Cloud
 from imagebuild.cloud.datastores import Datastores, DatastoreVersion
+from imagebuild.cloud.images import Images
 from imagebuild.cloud.service import RefusedError, UnavailableError
+from imagebuild.datastore.resolution import of_version
 from imagebuild.datastore.rules import Comparison, Rule, RuleFile, compare
 from imagebuild.datastore.trovemanage import TroveManage
+from imagebuild.datastore.wanted import Wanted, find
+from imagebuild.errors import PublishError, UsageError
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,43 @@ class Loaded:
     written: int
     missing: tuple[Missing, ...]
     is_verified: bool
+
+
+def locate(cloud: Cloud, datastore: str, name: str, number: str | None = None) -> DatastoreVersion:
+    """The version that is meant. Raises PublishError when there is none, UsageError when there
+    are several, and as `Service` does.
+    """
+    wanted = Wanted(datastore, name, number)
+    wanted.check()
+    versions = Datastores(cloud.database).versions()
+    found = find(versions, wanted)
+    if found is None:
+        known = sorted(v.label for v in versions)
+        raise PublishError(
+            f"there is no datastore version {wanted.label}",
+            where=f"cloud {cloud.name}",
+            detail="there are: " + (", ".join(known) or "none"),
+            hint="imagebuild datastore create",
+        )
+    return found
+
+
+def series_of(cloud: Cloud, version: DatastoreVersion) -> str:
+    """The series of the agent in the image that the version's instances get.
+
+    Raises UsageError when nobody knows, and as `Service` does.
+    """
+    taken = of_version(Images(cloud.image), cloud.project_id, version).taken
+    if taken and taken.agent_series:
+        return taken.agent_series
+    raise UsageError(
+        "the series whose rules are wanted is not known",
+        where=f"cloud {cloud.name}, {version.label}",
+        detail=f"{taken.label} does not say which series its guest agent is of"
+        if taken
+        else "no image is behind the version",
+        hint="--trove-series SERIES, or --file RULES",
+    )
 
 
 def propose(

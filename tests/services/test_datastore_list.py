@@ -72,7 +72,7 @@ def test_as_json(cloud: TestCloud) -> None:
     old = add_image(cloud, ["a"], age=60)
     new = add_image(cloud, ["a"])
     create(cloud, "8.4", old)
-    document = run(cloud, "list", "--json").document
+    document = run(cloud, "list", "mysql", "--json").document
     assert (document["schema_version"], document["cloud"]) == (1, "admin")
     (version,) = document["versions"]
     assert (version["state"], version["image"], version["image_tags"]) == ("outdated", old, [])

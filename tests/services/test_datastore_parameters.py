@@ -18,10 +18,10 @@ from imagebuild.datastore import loading
 from imagebuild.datastore.creation import Gates
 from imagebuild.datastore.creation import carry_out as create
 from imagebuild.datastore.creation import propose as propose_version
-from imagebuild.datastore.rules import RuleFile, parse, read
+from imagebuild.datastore.rules import RuleFile, of_release, parse, read
 from imagebuild.datastore.trovemanage import TroveManage
 from imagebuild.datastore.wanted import Wanted
-from imagebuild.errors import PublishError
+from imagebuild.errors import PublishError, UsageError
 from tests.services.cloud import TestCloud, wait_until
 from tests.services.datastores import add_image, connected, run, start, trove_manage
 from tests.services.proxy import Answer, LoseAnswer, Rule
@@ -154,25 +154,25 @@ def test_the_series_is_the_images(cloud: TestCloud, tmp_path: Path) -> None:
     """The release's wheel is fetched, as a build would, and the next time it is there."""
     version(cloud)
     argv = ["load-parameters", "mysql", "1", "--dry-run", "--json", "--cache-dir", str(tmp_path)]
-    missing = run(cloud, *argv, "--offline")
-    assert missing.code == 4
     first = run(cloud, *argv)
     assert first.code == 0, first.err
     assert first.document["source"].endswith("(2026.2)")
-    assert first.document["rules"] == 102
-    assert run(cloud, *argv, "--offline").document == first.document
-    other = run(cloud, *argv, "--trove-series", "2025.1")
-    assert other.document["source"].startswith("trove 23.")
+    again = of_release("2026.2", "mysql", tmp_path, env={}, offline=True)
+    assert [r.name for r in again.rules] == first.document["new"]
+    assert len(again.rules) == 102
 
 
 def test_nobody_knows_the_series(cloud: TestCloud) -> None:
     version(cloud)
+    connection = connected(cloud)
+    assert loading.series_of(connection, loading.locate(connection, "mysql", "1")) == "2026.2"
     add_image(cloud, ["a"], age=-60)
-    done = run(cloud, "load-parameters", "mysql", "1")
-    assert done.code == 2
-    assert "does not say which series its guest agent is of" in done.err
-    gone = run(cloud, "load-parameters", "mysql", "2")
-    assert (gone.code, "there are: mysql 1" in gone.err) == (6, True)
+    with pytest.raises(UsageError, match="is not known") as caught:
+        loading.series_of(connection, loading.locate(connection, "mysql", "1"))
+    assert "does not say which series its guest agent is of" in caught.value.detail
+    with pytest.raises(PublishError, match="there is no datastore version mysql 2") as gone:
+        loading.locate(connection, "mysql", "2")
+    assert gone.value.detail == "there are: mysql 1"
 
 
 def test_a_service_that_goes_down_in_the_middle(cloud: TestCloud) -> None:
@@ -207,7 +207,7 @@ def test_interrupted_and_run_again(cloud: TestCloud) -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 130
     assert 0 < len(there(cloud, version_id)) < 75
-    assert run(cloud, *argv).code == 6
+    load(cloud, version_id, read(rules_path(cloud)))
     assert len(there(cloud, version_id)) == 75
 
 
@@ -271,8 +271,6 @@ def test_bounds_with_a_fraction_break_troves_list(cloud: TestCloud, tmp_path: Pa
     assert "cannot be read back" in done.err
     assert done.document["verified"] is False
     assert rows(cloud) == [["part", "0", "0.5", "0", "float"]]
-    with pytest.raises(UnavailableError):
-        there(cloud, version_id)
     connection = connected(cloud)
     found = Datastores(connection.database).get(version_id)
     again = loading.propose(connection, found, read(path), TroveManage("false"))

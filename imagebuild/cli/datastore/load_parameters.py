@@ -22,7 +22,6 @@ from imagebuild.cli.terminal import terminal
 
 if TYPE_CHECKING:
     from imagebuild.cloud.connection import Cloud
-    from imagebuild.cloud.datastores import DatastoreVersion
     from imagebuild.datastore.loading import Loaded, Loading, Missing
 
 
@@ -88,9 +87,9 @@ def load_parameters(
     via = trove_manage_of(trove_manage, trove_manage_timeout)
     given = files.read(absolute(rules, "--file")) if rules else None
     connected = connect(cloud, region)
-    found = _find(connected, datastore, version, version_number)
+    found = loading.locate(connected, datastore, version, version_number)
     if given is None:
-        series = trove_series or _series(connected, found)
+        series = trove_series or loading.series_of(connected, found)
         given = files.of_release(series, found.manager, cache_dir, env=os.environ, offline=offline)
     plan = loading.propose(connected, found, given, via)
     _show(connected.name, plan)
@@ -102,45 +101,6 @@ def load_parameters(
     missing = loaded.missing if loaded else ()
     if missing:
         raise _incomplete(connected.name, plan, missing, has_via=via is not None)
-
-
-def _find(cloud: Cloud, datastore: str, name: str, number: str | None) -> DatastoreVersion:
-    from imagebuild.cloud.datastores import Datastores
-    from imagebuild.datastore.wanted import Wanted, find
-    from imagebuild.errors import PublishError
-
-    wanted = Wanted(datastore, name, number)
-    wanted.check()
-    versions = Datastores(cloud.database).versions()
-    found = find(versions, wanted)
-    if found is None:
-        known = sorted(v.label for v in versions)
-        raise PublishError(
-            f"there is no datastore version {wanted.label}",
-            where=f"cloud {cloud.name}",
-            detail="there are: " + (", ".join(known) or "none"),
-            hint="imagebuild datastore create",
-        )
-    return found
-
-
-def _series(cloud: Cloud, version: DatastoreVersion) -> str:
-    """The series of the agent in the image that instances get."""
-    from imagebuild.cloud.images import Images
-    from imagebuild.datastore.resolution import of_version
-    from imagebuild.errors import UsageError
-
-    taken = of_version(Images(cloud.image), cloud.project_id, version).taken
-    if taken and taken.agent_series:
-        return taken.agent_series
-    raise UsageError(
-        "the series whose rules are wanted is not known",
-        where=f"cloud {cloud.name}, {version.label}",
-        detail=f"{taken.label} does not say which series its guest agent is of"
-        if taken
-        else "no image is behind the version",
-        hint="--trove-series SERIES, or --file RULES",
-    )
 
 
 def _load(cloud: Cloud, plan: Loading, via: Any) -> Loaded:  # noqa: ANN401 - TroveManage, lazily
