@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import weakref
@@ -21,6 +20,7 @@ from openstack.connection import Connection
 from imagebuild.cloud.connection import Cloud
 from imagebuild.cloud.datastores import Datastores, DatastoreVersion
 from imagebuild.cloud.images import Images
+from tests.services import state
 from tests.services.cloud import TestCloud
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,12 +60,10 @@ def add_image(
         headers = {"Content-Type": "application/octet-stream"}
         connection.image.request("PUT", f"/images/{image.id}/file", data=DATA, headers=headers)
     if age:
-        with contextlib.closing(sqlite3.connect(cloud.directory / "glance.sqlite", 30)) as tables:
-            tables.execute(
-                "UPDATE images SET created_at = datetime(created_at, ?) WHERE id = ?",
-                (f"{-age} seconds", image.id),
-            )
-            tables.commit()
+        cloud.sql(
+            f"UPDATE {state.GLANCE}.images SET created_at = created_at - INTERVAL {age} SECOND "  # noqa: S608
+            f"WHERE id = '{image.id}'"
+        )
     return image.id
 
 

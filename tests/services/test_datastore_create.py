@@ -192,8 +192,9 @@ def test_the_image_is_the_one_that_trove_takes(cloud: TestCloud) -> None:
     with pytest.raises(PublishError, match="no active image") as caught:
         propose(admin, Wanted("mysql", "8.4", image_tags=("m",)), ANY)
     assert "is a community image: Trove finds none of those by tags" in caught.value.detail
+    conf = f"--config-file={cloud.directory / 'trove.conf'}"
     theirs = subprocess.run(
-        [str(cloud.venv / "bin/python"), "-c", textwrap.dedent(THEIRS), cloud.trove_manage[1]],
+        [str(cloud.venv / "bin/python"), "-c", textwrap.dedent(THEIRS), conf],
         input=json.dumps(list(cases)), capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert dict(zip(cases, json.loads(theirs.stdout), strict=True)) == cases

@@ -11,6 +11,7 @@ from imagebuild.datastore.overview import State, overview
 from imagebuild.datastore.wanted import Wanted
 from tests.services.cloud import TestCloud
 from tests.services.datastores import add_image, connected, run
+from tests.services.proxy import Answer, Rule
 
 
 def create(cloud: TestCloud, name: str, image: str | None = None, *tags: str) -> None:
@@ -103,12 +104,28 @@ def test_one_datastore_and_those_without_versions(cloud: TestCloud) -> None:
     ]  # fmt: skip
 
 
+def test_instances_of_all_projects_are_counted(cloud: TestCloud) -> None:
+    """More of them than Trove tells on one page."""
+    add_image(cloud, ["a"])
+    for name in ("8.0", "8.4", "9.0"):
+        create(cloud, name, None, "a")
+    ids = {r.version.name: r.version.id for r in overview(connected(cloud)).rows}
+    for number in range(23):
+        cloud.add_instance(ids["8.4"], f"one-{number}", project="other" if number % 2 else "demo")
+    cloud.add_instance(ids["8.4"], "gone", deleted=True)
+    cloud.add_instance(ids["8.0"])
+    found = overview(connected(cloud), count=True)
+    assert found.notes == ()
+    assert {r.version.name: r.instances for r in found.rows} == {"8.0": 1, "8.4": 23, "9.0": 0}
+
+
 def test_instances_that_cannot_be_counted(cloud: TestCloud) -> None:
-    """Trove asks Nova for them, which is not there."""
     add_image(cloud, ["a"])
     create(cloud, "8.4", None, "a")
-    found = overview(connected(cloud), count=True)
+    cloud.proxies.trove.add(Rule("GET", "/mgmt/instances", Answer(500), times=None))
+    connection = connected(cloud, "admin-proxied")
+    found = overview(connection, count=True)
     assert [r.instances for r in found.rows] == [None]
     (note,) = found.notes
-    assert note.startswith("instances cannot be counted: ")
-    assert dataclasses.replace(found, notes=()) == overview(connected(cloud))
+    assert note.startswith("instances cannot be counted: HTTP 500")
+    assert dataclasses.replace(found, notes=()) == overview(connection)
