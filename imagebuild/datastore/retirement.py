@@ -243,21 +243,27 @@ class _Judge:
                     f"one of the newest of {label}"
                 )  # fmt: skip
                 kept.setdefault(image.id, why)
-            for image in self._newer(others, current):
-                kept.setdefault(image.id, f"newer than the current image of {label}")
+        for entry in self._scene.world.images:
+            if labels := self._candidate_for(entry):
+                kept.setdefault(entry.id, f"newer than the current image of {labels}")
         return kept
 
-    def _newer(self, others: Sequence[Entry], current: Entry | None) -> list[Entry]:
-        """Candidates: newer than the current one, and never taken back."""
+    def _candidate_for(self, image: Entry) -> str:
+        """The versions that it is a candidate for: it is newer than the current image of all
+        that it was made for, and was never taken back. Empty for another image.
+        """
+        if image.withdrawn or RETIRED in image.properties:
+            return ""
+        labels = []
         order = [i.id for i in self._scene.world.images]
-        return [
-            i
-            for i in others
-            if current
-            and order.index(i.id) < order.index(current.id)
-            and not i.withdrawn
-            and RETIRED not in i.properties
-        ]
+        for version_id, members in self._families.items():
+            if all(i.id != image.id for i in members):
+                continue
+            current = self._scene.world.taken(self._scene.world.version(version_id))
+            if current is None or order.index(image.id) >= order.index(current.id):
+                return ""
+            labels.append(self._scene.versions[version_id].label)
+        return ", ".join(labels)
 
     def _beyond(self) -> str:
         return f"beyond the newest {self._rules.keep}"
@@ -377,6 +383,7 @@ def _changed(cloud: Cloud, images: Images, datastores: Datastores, planned: Imag
 
 def _time(text: str | None) -> datetime | None:
     try:
-        return datetime.fromisoformat(text) if text else None
+        found = datetime.fromisoformat(text) if text else None
     except ValueError:
         return None
+    return found.replace(tzinfo=timezone.utc) if found and found.tzinfo is None else found

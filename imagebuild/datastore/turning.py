@@ -107,8 +107,15 @@ def previous(world: World, version: Version) -> str | None:
         return recorded
     if version.image:
         return None
-    older = world.matches(version.tags)[1:]
-    return next((i.id for i in older if not i.is_foreign), None)
+    order = [i.id for i in world.images]
+    older = world.images[order.index(current.id) + 1 :]
+    return next((i.id for i in older if _may_come_back(i, version)), None)
+
+
+def _may_come_back(image: Entry, version: Version) -> bool:
+    """Whether it is ours, has the tags, and is active, or is not because of `retire` alone."""
+    is_ready = image.is_active or (image.status == "deactivated" and RETIRED in image.properties)
+    return version.tags <= image.tags and is_ready and not image.is_foreign and not image.is_hidden
 
 
 def was_rolled_back(world: World, version: Version) -> str | None:

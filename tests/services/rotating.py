@@ -102,6 +102,14 @@ class Site:
         ]  # fmt: skip
         return found.id
 
+    def instance(self, version_id: str) -> None:
+        """An instance of Trove's. Its list leaves out those whose guest never said anything."""
+        made = self.cloud.add_instance(version_id)
+        self.cloud.sql(
+            "INSERT INTO service_statuses (id, instance_id, status_id, status_description,"  # noqa: S608
+            f" updated_at) VALUES ('{made}', '{made}', 1, 'running', NOW())"
+        )
+
     def taken(self, version_id: str) -> str | None:
         """The image that Trove would take now, asked as Trove asks (trove/common/glance.py)."""
         return taken(self.admin, self.datastores.get(version_id))
@@ -150,12 +158,21 @@ class Done:
         return found
 
 
-def connection(cloud: TestCloud, name: str) -> Cloud:
-    """A cloud of the tests, by our own classes."""
-    found = openstack.config.OpenStackConfig(
-        config_files=[str(cloud.clouds)], load_envvars=False
-    ).get_one(cloud=name)
-    return Cloud(name, openstack.connection.Connection(config=found))
+#: A login takes longer than all that a test does with it.
+_CONNECTIONS: dict[tuple[int, str], openstack.connection.Connection] = {}
+
+
+def connection(cloud: TestCloud, name: str, *, own: bool = False) -> Cloud:
+    """A cloud of the tests, by our own classes; `own` is for another thread."""
+    made = None if own else _CONNECTIONS.get((id(cloud), name))
+    if made is None:
+        found = openstack.config.OpenStackConfig(
+            config_files=[str(cloud.clouds)], load_envvars=False
+        ).get_one(cloud=name)
+        made = openstack.connection.Connection(config=found)
+    if not own:
+        _CONNECTIONS[id(cloud), name] = made
+    return Cloud(name, made)
 
 
 def build_id(name: str) -> str:
@@ -178,7 +195,7 @@ class Watch:
     """Asks without pause which image Trove would take, in a thread, with its own connection."""
 
     def __init__(self, cloud: TestCloud, version_id: str) -> None:
-        self._admin = connection(cloud, "admin")
+        self._admin = connection(cloud, "admin", own=True)
         self._version_id = version_id
         self._over = threading.Event()
         self.seen: list[str | None] = []
@@ -261,19 +278,20 @@ class Nova:
             if wanted is None or v in wanted
         ]}  # fmt: skip
 
-    def close(self) -> None:
-        if self.server:
-            self.server.shutdown()
-            self.server.server_close()
+
+#: Trove keeps its connection to Nova for ever, so there is one for each cloud of a session.
+_NOVAS: dict[int, Nova] = {}
 
 
 @contextlib.contextmanager
-def compute(cloud: TestCloud, file: Path) -> Iterator[Nova]:
+def compute(cloud: TestCloud) -> Iterator[Nova]:
     """A Nova in the catalog, where our commands find it, and Trove for its list of instances."""
-    nova = Nova(file)
+    nova = _NOVAS.get(id(cloud))
+    if nova is None:
+        nova = _NOVAS[id(cloud)] = Nova(cloud.directory / "nova-servers.json")
+        nova.start()
     nova.put({})
-    nova.start()
-    admin: Any = connection(cloud, "admin").connection  # of Keystone's version 3
+    admin: Any = connection(cloud, "admin", own=True).connection  # of Keystone's version 3
     service = admin.identity.create_service(name="nova", type="compute")
     made = [
         admin.identity.create_endpoint(
@@ -281,10 +299,11 @@ def compute(cloud: TestCloud, file: Path) -> Iterator[Nova]:
         )
         for region in list(admin.identity.regions())
     ]
+    _CONNECTIONS.clear()  # a login brings the catalog
     try:
         yield nova
     finally:
+        _CONNECTIONS.clear()
         for endpoint in made:
             admin.identity.delete_endpoint(endpoint)
         admin.identity.delete_service(service)
-        nova.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -150,9 +149,9 @@ def test_killed_after_each_change_and_run_again(
     assert len({*ends}) == 1, "\n".join(ends)
 
 
-def test_retire_killed_after_each_change_and_run_again(cloud: TestCloud, tmp_path: Path) -> None:
+def test_retire_killed_after_each_change_and_run_again(cloud: TestCloud) -> None:
     """Two images go: marked and deactivated each, then deleted by the next run."""
-    with compute(cloud, tmp_path / "servers"):
+    with compute(cloud):
         ends = []
         for count in range(1, 4 + 2):
             site = Site(cloud, connection(cloud, "admin"))
