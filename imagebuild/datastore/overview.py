@@ -12,6 +12,7 @@ from imagebuild.cloud.datastores import Datastores, DatastoreVersion
 from imagebuild.cloud.images import Images
 from imagebuild.cloud.service import ServiceError
 from imagebuild.datastore.resolution import Candidate, Resolution, of_version, resolve
+from imagebuild.datastore.usage import instances as instances_of
 from imagebuild.publish import properties
 
 
@@ -64,8 +65,11 @@ class Overview:
     notes: tuple[str, ...]
 
 
-def overview(cloud: Cloud, datastore: str | None = None, *, count: bool = False) -> Overview:
-    """Look at all versions, or those of one datastore; `count` their instances, too.
+def overview(
+    cloud: Cloud, datastore: str | None = None, *, count: bool = False, page: int = 100
+) -> Overview:
+    """Look at all versions, or those of one datastore; `count` their instances, too, of which
+    `page` are asked for at a time.
 
     Raises as `Service` does.
     """
@@ -80,7 +84,7 @@ def overview(cloud: Cloud, datastore: str | None = None, *, count: bool = False)
     counts: Mapping[tuple[str, str], int] | None = None
     if count:
         try:
-            counts = _instances(cloud)
+            counts = instances_of(cloud, page)
         except ServiceError as exc:
             notes.append(f"instances cannot be counted: {exc.detail or exc.what}")
     finder = _Finder(images, cloud.project_id)
@@ -127,21 +131,6 @@ def _tags(image: Candidate) -> tuple[str, ...]:
     """The tags by which an image's successors are known: those it was meant for, else its own."""
     meant = image.image.properties.get(properties.TAGS, "")
     return tuple(t for t in meant.split(",") if t) or tuple(sorted(image.image.tags))
-
-
-def _instances(cloud: Cloud) -> Counter[tuple[str, str]]:
-    """Instances by datastore and version's name, of all projects."""
-    found: Counter[tuple[str, str]] = Counter()
-    params: dict[str, str] = {"deleted": "false", "include_clustered": "true", "limit": "100"}
-    while True:
-        page = cloud.database.get("/mgmt/instances", **params)
-        for instance in page["instances"]:
-            told = instance.get("datastore") or {}
-            found[told.get("type") or "", told.get("version") or ""] += 1
-        after = [ln["href"] for ln in page.get("links", ()) if ln["rel"] == "next"]
-        if not after or not page["instances"]:
-            return found
-        params["marker"] = page["instances"][-1]["id"]
 
 
 def _order(text: str) -> list[tuple[int, int, str]]:

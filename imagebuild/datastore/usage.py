@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 from imagebuild.cloud.connection import Cloud
 from imagebuild.cloud.service import ServiceError
 
-_PAGE = "100"
+_PAGE = 100
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,7 @@ def usage(cloud: Cloud) -> Usage:
     found = Usage(None, None)
     problems = []
     try:
-        every = {"deleted": "false", "include_clustered": "true"}
-        instances = Counter(map(_kind, _pages(cloud, "/mgmt/instances", "instances", **every)))
-        found = dataclasses.replace(found, instances=instances)
+        found = dataclasses.replace(found, instances=instances(cloud))
     except ServiceError as exc:
         problems.append(f"Trove does not tell its instances: {exc.detail or exc.what}")
     try:
@@ -55,6 +53,15 @@ def usage(cloud: Cloud) -> Usage:
     return dataclasses.replace(found, problems=tuple(problems))
 
 
+def instances(cloud: Cloud, page: int = _PAGE) -> Counter[tuple[str, str]]:
+    """Instances of all projects by datastore and version's name, `page` asked for at a time.
+
+    Raises as `Service` does.
+    """
+    every = {"deleted": "false", "include_clustered": "true", "limit": str(page)}
+    return Counter(map(_kind, _pages(cloud, "/mgmt/instances", "instances", **every)))
+
+
 def servers(cloud: Cloud, image_id: str) -> int | None:
     """How many servers of all projects were made of an image; None: the cloud has no compute.
 
@@ -64,7 +71,7 @@ def servers(cloud: Cloud, image_id: str) -> int | None:
         return None
     compute = cloud.service("compute", "nova")
     # The first page is enough: what counts is whether there are any.
-    found = compute.get("/servers", all_tenants="1", image=image_id, limit=_PAGE)["servers"]
+    found = compute.get("/servers", all_tenants="1", image=image_id, limit=str(_PAGE))["servers"]
     return len(found)
 
 
@@ -75,7 +82,7 @@ def _kind(instance: Mapping[str, Any]) -> tuple[str, str]:
 
 def _pages(cloud: Cloud, path: str, key: str, **params: str) -> Iterator[Mapping[str, Any]]:
     """All entries of a list of Trove's. The marker is the link's: an offset here, an id there."""
-    asked = {"limit": _PAGE, **params}
+    asked = {"limit": str(_PAGE), **params}
     while True:
         page = cloud.database.get(path, **asked)
         yield from page[key]
