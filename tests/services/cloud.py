@@ -245,7 +245,18 @@ class TestCloud:
             if service in self._changed:
                 self.restart(service)
         self._daemons.check()
-        self._forget_images()
+        self.forget_images()
+        self.forget_datastores()
+
+    def forget_images(self) -> None:
+        """Remove all images and tasks: records and bytes."""
+        self._empty(state.GLANCE)
+        for part in ("images", "staging", "tasks"):
+            for file in (self.directory / part).iterdir():
+                shutil.rmtree(file) if file.is_dir() else file.unlink(missing_ok=True)
+
+    def forget_datastores(self) -> None:
+        """Remove all that Trove has: datastores, versions, parameters, instances, backups."""
         self._empty(database.NAME)
         self._instances.forget()
 
@@ -322,12 +333,6 @@ class TestCloud:
     def _keystone_sql(self, query: str, *values: str) -> list[tuple[Any, ...]]:
         with contextlib.closing(sqlite3.connect(self.directory / "keystone.sqlite")) as tables:
             return tables.execute(query, values).fetchall()
-
-    def _forget_images(self) -> None:
-        self._empty(state.GLANCE)
-        for part in ("images", "staging", "tasks"):
-            for file in (self.directory / part).iterdir():
-                shutil.rmtree(file) if file.is_dir() else file.unlink(missing_ok=True)
 
     def _empty(self, name: str) -> None:
         """All tables of a database. One at a time would need their order."""
