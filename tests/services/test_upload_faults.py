@@ -20,6 +20,9 @@ from tests.services.publishing import MIB, Published, make
 
 pytestmark = pytest.mark.services
 
+#: For what differs from its neighbours in little.
+FULL = pytest.mark.full("publish")
+
 FILE = r"/images/[^/]*/file$"
 
 
@@ -63,7 +66,7 @@ def puts(published: Published) -> int:
         (Answer(500), "glance cannot do it now"),
         (Answer(503, after=MIB), "glance cannot do it now"),
         (CutRequest(after=3 * MIB // 2), "glance does not answer"),
-        (Answer(409), "glance refused the request"),
+        pytest.param(Answer(409), "glance refused the request", marks=FULL),
     ],
     ids=["500", "503 before the end", "cut at 50 %", "409"],
 )
@@ -80,11 +83,11 @@ def test_what_passes_is_tried_again(published: Published, action: Action, says: 
     [
         (Answer(503), 75),
         (CutRequest(after=3 * MIB // 2), 75),
-        (Answer(409), 6),
-        (Answer(413, b"too large"), 4),
+        pytest.param(Answer(409), 6, marks=FULL),
+        pytest.param(Answer(413, b"too large"), 4, marks=FULL),
         (Answer(413, b"too large", after=MIB), 4),
         (Answer(401, after=MIB), 4),
-        (Answer(410), 6),
+        pytest.param(Answer(410), 6, marks=FULL),
     ],
     ids=["503", "cut", "409", "413", "413 before the end", "401 for ever", "410"],
 )
@@ -130,7 +133,7 @@ def test_a_real_quota(published: Published) -> None:
     ("method", "path", "action"),
     [
         ("PUT", FILE, LoseAnswer(504)),
-        ("PUT", FILE, LoseAnswer()),
+        pytest.param("PUT", FILE, LoseAnswer(), marks=FULL),
         ("POST", "/images$", LoseAnswer()),
         ("PATCH", "/images/", LoseAnswer(502)),
     ],
@@ -152,6 +155,7 @@ def test_a_slow_store(published: Published) -> None:
     check_one(published)
 
 
+@FULL
 def test_a_store_that_says_nothing(published: Published) -> None:
     rule(published, "PUT", FILE, Delay(20), times=None)
     assert "does not answer" in upload(published, "--timeout=1s", code=75)
@@ -165,6 +169,7 @@ def test_staged_data_that_do_not_arrive(published: Published) -> None:
     check_one(published)
 
 
+@FULL
 def test_a_cloud_that_is_down(published: Published) -> None:
     rule(published, "*", "/images", Answer(503), times=None)
     upload(published, code=75)
@@ -188,7 +193,9 @@ def await_(condition: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("signum", "code"), [pytest.param(signal.SIGINT, 130, marks=FULL), (signal.SIGTERM, 143)]
+)
 def test_an_interrupt(published: Published, signum: signal.Signals, code: int) -> None:
     process = in_the_middle(published)
     process.send_signal(signum)
