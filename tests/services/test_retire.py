@@ -111,7 +111,7 @@ def test_what_stays(nova: Nova, site: Site) -> None:
         assert why(found, "protected") == "protected"
         assert why(found, "referred") == "current: mysql 5.7 (inactive)"
         assert why(found, "theirs-off") == "somebody has deactivated it"
-        assert why(found, "candidate") == "newer than the current image of mysql 8.4"
+        assert why(found, "candidate") == "newer than the current image of mysql 8.4, mysql 5.7"
         (note,) = found.notes
         assert "mysql 5.7 is inactive and nothing uses it, yet it holds referred" in note
         assert "openstack datastore version delete" in note
