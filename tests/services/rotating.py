@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -22,6 +21,7 @@ from imagebuild.cloud.connection import Cloud
 from imagebuild.cloud.datastores import Datastores, DatastoreVersion
 from imagebuild.cloud.images import Image, Images
 from imagebuild.publish import properties
+from tests.services import state
 from tests.services.cloud import TestCloud
 
 BOTH = ("trove", "mysql")
@@ -77,13 +77,10 @@ class Site:
 
     def age(self, image_id: str, days: float) -> None:
         """Glance lets nobody say when an image was made."""
-        path = self.cloud.directory / "glance.sqlite"
-        with contextlib.closing(sqlite3.connect(path, timeout=30)) as tables:
-            tables.execute(
-                "UPDATE images SET created_at = datetime('now', ?) WHERE id = ?",
-                (f"-{days * 24} hours", image_id),
-            )
-            tables.commit()
+        self.cloud.sql(
+            f"UPDATE {state.GLANCE}.images SET created_at = NOW() - INTERVAL {days * 24:.0f} HOUR"  # noqa: S608
+            f" WHERE id = '{image_id}'"
+        )
 
     def get(self, image_id: str) -> Image:
         found = self.images.get(image_id)

@@ -9,6 +9,7 @@ from imagebuild.datastore.rotation import Gates, carry_out
 from imagebuild.datastore.skew import ControlSeries
 from imagebuild.errors import PolicyError, PublishError
 from imagebuild.publish import properties
+from tests.services import state
 from tests.services.cloud import TestCloud
 from tests.services.rotating import BOTH, Site, Watch, connection
 
@@ -181,14 +182,7 @@ def test_images_that_may_not_be_promoted(site: Site) -> None:
 def test_images_of_one_second(site: Site) -> None:
     """Which of them Glance lists first is Glance's affair; what was promoted is taken."""
     images = [site.image(f"twin-{n}", tags=(), days=1) for n in range(4)]
-    at = "2026-01-02 03:04:05"
-    import contextlib
-    import sqlite3
-
-    path = site.cloud.directory / "glance.sqlite"
-    with contextlib.closing(sqlite3.connect(path, timeout=30)) as tables:
-        tables.execute("UPDATE images SET created_at = ?", (at,))
-        tables.commit()
+    site.cloud.sql(f"UPDATE {state.GLANCE}.images SET created_at = '2026-01-02 03:04:05'")  # noqa: S608
     site.images.add_tag(images[0], "trove")
     site.images.add_tag(images[0], "mysql")
     version = site.version()

@@ -169,8 +169,7 @@ def test_retire_killed_after_each_change_and_run_again(cloud: TestCloud) -> None
             retire(site.admin)
             retire(site.admin)
             ends.append(named(site))
-            site.cloud.forget_images()
-            site.cloud.forget_datastores()
+            cloud.reset()
         assert len({*ends}) == 1, "\n".join(ends)
         assert '"old"' in ends[0]
         assert '"older"' not in ends[0]
