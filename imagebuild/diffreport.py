@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from imagebuild.compare import Change, Comparison, FileChange, Kind, SizeChange
+from imagebuild.units import size
 
 #: Titles of the sections, in the order in which people want to know them.
 _TITLES = {
@@ -118,20 +119,6 @@ def file_kinds(comparison: Comparison) -> str:
     """One line: in what the files differ."""
     counts = comparison.file_counts
     return "files: " + ", ".join(f"{n} {kind}" for kind, n in counts.items())
-
-
-def size(number: int) -> str:
-    """Bytes as people say them: 512 B, 3.2 KiB, 390 MiB."""
-    value = float(number)
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if abs(value) < 999.5 or unit == "TiB":
-            return (
-                f"{value:.0f} {unit}"
-                if unit == "B" or abs(value) >= 99.5
-                else f"{value:.1f} {unit}"
-            )
-        value /= 1024
-    raise AssertionError  # the last unit has returned
 
 
 def delta(number: int) -> str:

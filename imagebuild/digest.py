@@ -50,18 +50,28 @@ def of_file(path: Path) -> str:
 
     Raises OSError.
     """
-    digest = hashlib.sha256()
+    return digests_of_file(path, "sha256")["sha256"]
+
+
+def digests_of_file(path: Path, *algorithms: str) -> dict[str, str]:
+    """Several digests (hex) of a file's content, by hashlib's names, from one reading."""
+    digests = {name: hashlib.new(name) for name in algorithms}
+
+    def update(block: bytes) -> None:
+        for digest in digests.values():
+            digest.update(block)
+
     with open_regular(path) as file:
         for start, end in _data(file.fileno()):
             file.seek(start)
             while start < end and (block := file.read(min(end - start, _PIECE))):
-                digest.update(block)
+                update(block)
                 start += len(block)
             hole = _next_data(file.fileno(), end) - end
             for _ in range(hole // _PIECE):
-                digest.update(_ZEROS)
-            digest.update(_ZEROS[: hole % _PIECE])
-    return digest.hexdigest()
+                update(_ZEROS)
+            update(_ZEROS[: hole % _PIECE])
+    return {name: digest.hexdigest() for name, digest in digests.items()}
 
 
 def _data(descriptor: int) -> Iterator[tuple[int, int]]:

@@ -18,7 +18,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from imagebuild import __version__
-from imagebuild.digest import of_file
+from imagebuild.digest import digests_of_file
 from imagebuild.errors import ConfigError, ImagebuildError, Interrupted, PreflightError
 from imagebuild.events import Checked, Emit, MachineStarted, MilestoneReached, Note
 from imagebuild.host import ram, versions
@@ -345,7 +345,7 @@ class _Verification:
             image=self.target.image,
             format=self.format,
             size=self.target.image.stat().st_size,
-            sha256=of_file(self.target.image),
+            **digests_of_file(self.target.image, "sha256", "sha512"),
             name=view.name if view else None,
             build_id=view.build_id if view else None,
             dev=bool(view and view.is_dev),

@@ -73,7 +73,7 @@ def _to_json(store: Store, one: Object) -> dict[str, Any]:
 
 def _show(store: Store) -> None:
     from imagebuild.cli.tables import Tables
-    from imagebuild.diffreport import size
+    from imagebuild.units import size
 
     found = store.objects()
     limit = "no limit" if store.limit is None else f"limit {size(store.limit)}"
@@ -149,7 +149,7 @@ def prune(
     """Remove what was unused longest, until the rest is small enough, and what killed builds
     left. A build does that at its end, too.
     """
-    from imagebuild import diffreport
+    from imagebuild import units
     from imagebuild.store.pruning import prune as prune_store
     from imagebuild.store.store import open_stores
 
@@ -172,7 +172,7 @@ def prune(
         return
     verb = "would remove" if dry_run else "removed"
     for gone in objects:
-        terminal.info(f"{verb} {gone.path} ({diffreport.size(gone.size)}, {one_line(gone.image)})")
+        terminal.info(f"{verb} {gone.path} ({units.size(gone.size)}, {one_line(gone.image)})")
     for path in leftovers:
         terminal.info(f"{verb} {path}")
     if not objects and not leftovers:

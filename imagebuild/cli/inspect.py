@@ -71,7 +71,7 @@ def _show(tables: Tables, document: Mapping[str, Any], main: Mapping[str, str]) 
     from rich.text import Text
 
     from imagebuild.cli.render import duration
-    from imagebuild.diffreport import size
+    from imagebuild.units import size
 
     system, agent = document["os"], document["agent"]
     tables.line(Text(document["name"], "bold"))
@@ -196,7 +196,7 @@ def _show_provenance(tables: Tables, provenance: Mapping[str, Any]) -> None:
 
 def _show_directories(tables: Tables, rows: Sequence[Mapping[str, Any]], total: int) -> None:
     from imagebuild.cli.tables import bar
-    from imagebuild.diffreport import size
+    from imagebuild.units import size
 
     cells, above = [], [""]
     for row in rows:
@@ -212,7 +212,7 @@ def _show_directories(tables: Tables, rows: Sequence[Mapping[str, Any]], total: 
 def _show_why_big(tables: Tables, document: Mapping[str, Any]) -> None:
     from rich.text import Text
 
-    from imagebuild.diffreport import size
+    from imagebuild.units import size
 
     tables.line(Text(document["name"], "bold"))
     _show_directories(tables, document["directories"], document["bytes"])

@@ -72,7 +72,7 @@ class View:
         self._bars.update(task, completed=event.done, total=event.total, description=text)
 
     def _tell(self, event: Transferred) -> None:
-        from imagebuild.diffreport import size
+        from imagebuild.units import size
 
         now = time.monotonic()
         since = self._said.setdefault(event.cloud, now)
@@ -96,7 +96,7 @@ class View:
 
     def plan(self, job: Job) -> None:
         """What goes up, before anything does."""
-        from imagebuild.diffreport import size
+        from imagebuild.units import size
 
         wanted, source = job.description, job.source
         how = f", converted to {source.format}" if source.is_converted else ""
@@ -113,7 +113,7 @@ class View:
     def summary(self, results: Sequence[Result]) -> None:
         """A table of all clouds, and what went wrong, last."""
         from imagebuild.cli.tables import Tables
-        from imagebuild.diffreport import size
+        from imagebuild.units import size
 
         # One cloud that failed has said it all with its error.
         if self._terminal.verbosity >= 0 and (self._is_several or not results[0].error):

@@ -24,10 +24,13 @@ _ORDER = ("qcow2", "raw", "vmdk", "vhd")
 
 @dataclass(frozen=True)
 class Source:
-    """An image of an artifact, and the format that it is to have in the cloud."""
+    """An image of an artifact, and the format that it is to have in the cloud. `sha512` is what
+    its verification has found, if that was about this file.
+    """
 
     image: Image
     format: str
+    sha512: str | None = None
 
     @property
     def is_converted(self) -> bool:
@@ -44,11 +47,14 @@ class Source:
 
 @dataclass(frozen=True)
 class Payload:
-    """The file that goes up. `sha256` is what it must have; None for a file just converted."""
+    """The file that goes up. `sha256` and `sha512` are what it must have; None for a file just
+    converted, `sha512` for one that was never verified, too.
+    """
 
     path: Path
     size: int
     sha256: str | None
+    sha512: str | None = None
 
 
 def choose(view: ArtifactView, *, fmt: str | None = None, convert: bool = False) -> Source:
@@ -79,7 +85,7 @@ def choose(view: ArtifactView, *, fmt: str | None = None, convert: bool = False)
         )
     if view.sums.get(found.path.name) != found.sha256:
         raise _damaged(view, f"{found.path.name} is not in it with the manifest's digest")
-    return Source(found, "raw" if convert else found.format)
+    return Source(found, "raw" if convert else found.format, _sha512(view, found))
 
 
 @contextmanager
@@ -98,7 +104,7 @@ def ready(source: Source, cache: Path, emit: Emit) -> Iterator[Payload]:
                 detail=f"{size} bytes; {image.size} are expected",
                 hint="copy the artifact anew, or build the image anew",
             )  # fmt: skip
-        yield Payload(image.path, size, image.sha256)
+        yield Payload(image.path, size, image.sha256, source.sha512)
         return
     tool = need("qemu-img", "qemu-utils")
     with place(cache / "scratch") as here:
@@ -120,6 +126,12 @@ def ready(source: Source, cache: Path, emit: Emit) -> Iterator[Payload]:
         except BuildError as exc:
             raise PublishError(exc.what, where=exc.where, detail=exc.detail) from exc
         yield Payload(target, target.stat().st_size, None)
+
+
+def _sha512(view: ArtifactView, image: Image) -> str | None:
+    verified = (view.verification or {}).get("image", {})
+    found = verified.get("sha512") if verified.get("sha256") == image.sha256 else None
+    return found if isinstance(found, str) else None
 
 
 def _check_room(here: Path, source: Source) -> None:

@@ -1,8 +1,11 @@
-"""The bytes of an image into Glance, hashed on the way.
+"""The bytes of an image into Glance, and the proof that they are the right ones.
 
-The file is read once: while a block is on its way to the cloud, two threads hash it (hashlib
-lets go of the interpreter for that). What was read must be what the manifest says before its
-last block is sent; what arrived must be what was read.
+`imagebuild verify` has left the digest that Glance makes of what it gets: they must be the same,
+and nothing is hashed here. Where there is none (never verified, a converted file), or Glance's
+is another, the file is hashed on the way: it is read once, and while a block is on
+its way to the cloud, two threads hash it (hashlib lets go of the interpreter for that). What
+was read must be what the manifest says before its last block is sent; what arrived must be
+what was read.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from imagebuild.files import open_regular
 from imagebuild.publish.payload import Payload
 
 #: Bytes that are read, hashed and sent in one piece.
-BLOCK = 1 << 20
+BLOCK = 256 << 10
 #: Blocks that may be read before their hashes are made: so much memory it takes.
 _AHEAD = 4
 #: Seconds between two reports of progress.
@@ -71,9 +74,10 @@ class Hashes:
 class Body:
     """The body of a request: iterated, it gives the file's blocks; it can be iterated again.
 
-    `digests` holds what was found when a pass came to its end. A pass raises PublishError
-    when the file is not what the payload says, and Stopped when `stop` is set: the request
-    then ends before its last byte.
+    `digests` is filled in when a pass comes to its end: with what the payload says where that
+    is enough for Glance's `algorithm`, else, and with `hashes`, with what was found. A pass
+    raises PublishError when the file is not what the payload says, as far as that is seen, and
+    Stopped when `stop` is set: the request then ends before its last byte.
     """
 
     def __init__(
@@ -82,11 +86,16 @@ class Body:
         progress: Progress = lambda _done, _total: None,
         stop: threading.Event | None = None,
         algorithm: str = SHA512,
+        *,
+        hashes: bool = False,
     ) -> None:
         self._payload = payload
         self._progress = progress
         self._stop = stop
-        self._algorithms = tuple(dict.fromkeys((SHA256, algorithm)))
+        said = {SHA256: payload.sha256, SHA512: payload.sha512}
+        self._said = {name: value for name, value in said.items() if value}
+        wanted = tuple(dict.fromkeys((SHA256, algorithm)))
+        self._algorithms = wanted if hashes or not {*wanted} <= {*self._said} else ()
         self.digests: dict[str, str] = {}
 
     def __len__(self) -> int:
@@ -120,7 +129,7 @@ class Body:
     def _finish(self, hashes: Hashes, sent: int) -> None:
         if sent > len(self):
             raise self._damaged("it grows")
-        found = hashes.digests()
+        found = hashes.digests() or self._said
         wanted = self._payload.sha256
         if wanted and found[SHA256] != wanted:
             raise self._damaged(f"its sha256 is {found[SHA256][:16]}…, not {wanted[:16]}…")
@@ -149,6 +158,8 @@ def arrived(image: Image, payload: Payload, digests: dict[str, str]) -> str:
         digests.update(again.digests)
     if algorithm in digests:
         if digests[algorithm] != image.os_hash_value:
+            # Whose fault it is: raises when the file is another than was said.
+            read_through(Body(payload, hashes=True))
             return f"the cloud's {algorithm} is another"
         return ""
     return "the cloud does not say what it has: its image has no digest"

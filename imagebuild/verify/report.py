@@ -31,7 +31,8 @@ _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 @dataclass(frozen=True)
 class Subject:
-    """The image that was verified. `sha256` is of the file; the rest is None for an image
+    """The image that was verified. The digests are of the file: by `sha256` artifacts know it,
+    `sha512` is what Glance makes of it when it is uploaded. The rest is None for an image
     that belongs to no artifact.
     """
 
@@ -39,6 +40,7 @@ class Subject:
     format: str
     size: int
     sha256: str
+    sha512: str
     name: str | None = None
     build_id: str | None = None
     dev: bool = False
@@ -50,6 +52,7 @@ class Subject:
             "format": self.format,
             "size": self.size,
             "sha256": self.sha256,
+            "sha512": self.sha512,
             "name": self.name,
             "build_id": self.build_id,
             "dev": self.dev,

@@ -13,8 +13,8 @@ from imagebuild import components, inventory
 from imagebuild.cli.main import run
 from imagebuild.cli.terminal import terminal
 from imagebuild.components import Container, ContainerPackage
-from imagebuild.diffreport import size
 from imagebuild.manifest import ArtifactView, open_artifact
+from imagebuild.units import size
 from tests.unit.made_up import make_artifact, make_tree
 
 TEXT = """\

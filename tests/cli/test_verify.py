@@ -132,7 +132,7 @@ def test_what_people_see(capsys: pytest.CaptureFixture[str]) -> None:
     bad = Check(
         "boot/metadata/disk", Level.BOOT, Outcome.FAILED, "too small", ("df: 2G",), "grow it"
     )
-    subject = Subject(Path("x.qcow2"), "qcow2", 1, "00" * 32)
+    subject = Subject(Path("x.qcow2"), "qcow2", 1, "00" * 32, "00" * 64)
     view.summary(Report(subject, Level.BOOT, "", 65, [bad], [run]), Path("/r"))
     err = capsys.readouterr().err
     lines = err.splitlines()

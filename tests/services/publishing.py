@@ -17,6 +17,7 @@ import openstack
 from imagebuild import artifact
 from imagebuild.cloud.connection import Cloud
 from imagebuild.cloud.images import Image, Images
+from imagebuild.digest import digests_of_file
 from imagebuild.publish.properties import BUILD_ID
 from tests.services.cloud import TestCloud
 from tests.unit.made_up import make_artifact, make_tree
@@ -140,7 +141,8 @@ def describe(place: Path, images: list[Path]) -> None:
 def verify(place: Path, image: Path, verdict: str = "passed") -> None:
     """Leave what `imagebuild verify` leaves."""
     document = {
-        "schema_version": 1, "image": {"file": image.name, "sha256": sha256(image)},
+        "schema_version": 1,
+        "image": {"file": image.name, **digests_of_file(image, "sha256", "sha512")},
         "verdict": verdict, "proven": "boot" if verdict == "passed" else None,
     }  # fmt: skip
     (place / "verify.json").write_text(json.dumps(document))

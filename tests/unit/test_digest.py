@@ -128,3 +128,7 @@ def test_a_file_with_holes_counts_as_its_content(
         if size:
             file.truncate(size)
     assert digest.of_file(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert digest.digests_of_file(path, "sha512", "sha256") == {
+        "sha512": hashlib.sha512(path.read_bytes()).hexdigest(),
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+    }

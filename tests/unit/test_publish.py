@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -122,6 +123,15 @@ def verified(view: ArtifactView, **document: Any) -> str:  # noqa: ANN401
     whole = {"verdict": "passed", "proven": "agent", "image": {"sha256": digest}} | document
     (view.directory / "verify.json").write_text(json.dumps(whole))
     return digest
+
+
+def test_the_digest_is_of_the_file_that_was_verified(view: ArtifactView) -> None:
+    assert payload.choose(view).sha512 is None
+    digest = view.images[0].sha256
+    verified(view, image={"sha256": digest, "sha512": "ab" * 64})
+    assert payload.choose(view).sha512 == "ab" * 64
+    verified(view, image={"sha256": "0" * 64, "sha512": "ab" * 64})
+    assert payload.choose(view).sha512 is None
 
 
 def test_the_gate(view: ArtifactView) -> None:
@@ -249,6 +259,24 @@ def test_what_arrived_is_compared_by_the_clouds_own_digest(tmp_path: Path) -> No
         assert arrived(bad, sent, body.digests) == f"the cloud's {algorithm} is another"
     assert "bytes" in arrived(record(size=1), sent, body.digests)
     assert "no digest" in arrived(record(size=len(content)), sent, body.digests)
+
+
+def test_what_verify_has_hashed_is_not_hashed_again(tmp_path: Path) -> None:
+    """The cloud's digest is compared with it; only where they differ the file is read anew."""
+    content = os.urandom(2 * BLOCK)
+    good = make_payload(tmp_path, content)
+    said = hashlib.sha512(content).hexdigest()
+    for sha512, problem in ((said, ""), ("0" * 128, "the cloud's sha512 is another")):
+        body = Body(dataclasses.replace(good, sha512=sha512))
+        assert b"".join(body) == content
+        assert body.digests == {"sha256": good.sha256, "sha512": sha512}
+        image = record(size=len(content), os_hash_algo="sha512", os_hash_value=said)
+        assert arrived(image, good, body.digests) == problem
+    damaged = dataclasses.replace(good, sha256="0" * 64, sha512="0" * 128)
+    body = Body(damaged)
+    read_through(body)
+    with pytest.raises(PublishError, match="not what its manifest says"):
+        arrived(image, damaged, body.digests)
 
 
 def test_differences() -> None:

@@ -20,7 +20,7 @@ def check(name: str, level: Level, outcome: Outcome, **more: object) -> Check:
 
 
 def report(*checks: Check, runs: tuple[Run, ...] = ()) -> Report:
-    subject = Subject(Path("/x/guest.qcow2"), "qcow2", 10, "ab" * 32, "guest", "cd" * 32)
+    subject = Subject(Path("/x/guest.qcow2"), "qcow2", 10, "ab" * 32, "ef" * 64, "guest", "cd" * 32)
     return Report(subject, Level.AGENT, "2026-01-02T03:04:05Z", 12.34, checks, runs)
 
 
@@ -59,6 +59,7 @@ def test_document_says_which_image_and_why() -> None:
     document = report(PASSED, bad, runs=(run,)).to_json()
     assert document["schema_version"] == 1
     assert document["image"]["sha256"] == "ab" * 32
+    assert document["image"]["sha512"] == "ef" * 64
     assert document["image"]["build_id"] == "cd" * 32
     assert (document["asked"], document["proven"], document["verdict"]) == (
         "agent", "static", "failed",
