@@ -6,6 +6,8 @@ import importlib
 
 import click
 
+from imagebuild.cli.sockets import connections
+
 #: command -> (module, its name there, one-line help). The module is imported on use.
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "create": (
@@ -48,6 +50,10 @@ class _Group(click.Group):
         command = getattr(importlib.import_module(module), attribute)
         assert isinstance(command, click.Command)  # noqa: S101 - a slip of ours, not of the user
         return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        with connections():
+            return super().invoke(ctx)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
