@@ -203,7 +203,7 @@ class _Judge:
     def _reason(self, candidate: Candidate, entry: Entry) -> str:
         """Why it stays, empty when there is no reason."""
         if labels := self._current.get(entry.id):
-            return f"current: {', '.join(labels)}"
+            return f"current: {', '.join(sorted(labels))}"
         if why := self._kept.get(entry.id):
             return why
         if candidate.image.is_protected:
@@ -226,7 +226,7 @@ class _Judge:
                 return "Trove does not tell its instances"
             if count := self._used.instances.get((version.datastore, version.name)):
                 found.append(f"{version.label} has {count} instance{'' if count == 1 else 's'}")
-        return ", ".join(found)
+        return ", ".join(sorted(found))
 
     def _keep(self) -> dict[str, str]:
         """Images that stay beside the current ones: by id, why."""
@@ -263,7 +263,7 @@ class _Judge:
             if current is None or order.index(image.id) >= order.index(current.id):
                 return ""
             labels.append(self._scene.versions[version_id].label)
-        return ", ".join(labels)
+        return ", ".join(sorted(labels))
 
     def _beyond(self) -> str:
         return f"beyond the newest {self._rules.keep}"

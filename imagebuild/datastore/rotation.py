@@ -339,6 +339,7 @@ def _proposal(
         Effect(scene.versions[e.version], scene.candidate(e.before), scene.candidate(e.after))
         for e in turning.effects(world, world.after(steps))
     ]
+    effects.sort(key=lambda e: (e.version.id != version.id, e.version.label))
     return Proposal(
         way=way,
         version=version,

@@ -99,14 +99,6 @@ class Site:
         ]  # fmt: skip
         return found.id
 
-    def instance(self, version_id: str) -> None:
-        """An instance of Trove's. Its list leaves out those whose guest never said anything."""
-        made = self.cloud.add_instance(version_id)
-        self.cloud.sql(
-            "INSERT INTO service_statuses (id, instance_id, status_id, status_description,"  # noqa: S608
-            f" updated_at) VALUES ('{made}', '{made}', 1, 'running', NOW())"
-        )
-
     def taken(self, version_id: str) -> str | None:
         """The image that Trove would take now, asked as Trove asks (trove/common/glance.py)."""
         return taken(self.admin, self.datastores.get(version_id))

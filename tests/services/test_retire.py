@@ -111,7 +111,7 @@ def test_what_stays(nova: Nova, site: Site) -> None:
         assert why(found, "protected") == "protected"
         assert why(found, "referred") == "current: mysql 5.7 (inactive)"
         assert why(found, "theirs-off") == "somebody has deactivated it"
-        assert why(found, "candidate") == "newer than the current image of mysql 8.4, mysql 5.7"
+        assert why(found, "candidate") == "newer than the current image of mysql 5.7, mysql 8.4"
         (note,) = found.notes
         assert "mysql 5.7 is inactive and nothing uses it, yet it holds referred" in note
         assert "openstack datastore version delete" in note
@@ -128,7 +128,7 @@ def test_an_inactive_version_that_backups_were_made_of(site: Site) -> None:
     image = site.image("old")
     version = site.version("5.7", image=image, active=False)
     site.cloud.add_backup(version)
-    site.instance(version)
+    site.cloud.add_instance(version)
     (note,) = propose(site).notes
     assert note == "mysql 5.7 is inactive, but has 1 instance, 1 backup: its image stays"
 
@@ -153,7 +153,7 @@ def test_without_compute_what_may_be_in_use_stays(site: Site) -> None:
     site.image("old")
     site.image("current")
     version = site.version()
-    site.instance(version)
+    site.cloud.add_instance(version)
     found = propose(site, 0)
     assert fates(found)["old"] == "keep"
     assert why(found, "old").startswith("may be in use: the cloud has no compute to ask")
