@@ -11,7 +11,7 @@ from imagebuild.errors import PolicyError, PublishError
 from imagebuild.publish import properties
 from tests.services import state
 from tests.services.cloud import TestCloud
-from tests.services.rotating import BOTH, Site, Watch, connection
+from tests.services.rotating import BOTH, Site, Watch, build_id, connection
 
 
 @pytest.fixture
@@ -177,6 +177,36 @@ def test_images_that_may_not_be_promoted(site: Site) -> None:
         promote(site, empty.id)
     with pytest.raises(PublishError, match="no image nonesuch"):
         promote(site, "nonesuch")
+
+
+def test_on_the_command_line(site: Site) -> None:
+    """By the artifact's build; a dry run changes nothing, and the steps are said in order."""
+    old = site.image("old")
+    version = site.version()
+    shared = site.version("8.0")
+    new = site.image("new", tags=())
+    before = site.state()
+    words = ("promote", build_id("new"), "mysql", "8.4", "--control-plane-series", "2026.1")
+    dry = site.run(*words, "--dry-run", "--json")
+    assert dry.code == 0, dry.err
+    assert site.state() == before
+    said = dry.json
+    assert (said["dry_run"], said["changed"]) == (True, False)
+    assert (said["before"]["id"], said["after"]["id"]) == (old, new)
+    assert [e["version"]["name"] for e in said["effects"]] == ["8.4", "8.0"]
+    assert len(said["steps"]) == 1
+    assert "not mysql 8.4 alone is changed: mysql 8.0 too" in dry.err
+    refused = site.run("promote", new, "mysql", "8.4", "--control-plane-series", "2025.2")
+    assert refused.code == 7
+    done = site.run(*words)
+    assert (done.code, done.out) == (0, f"{new}\n")
+    assert site.taken(version) == site.taken(shared) == new
+    which = site.run("rollback", "mysql")
+    assert which.code == 2
+    assert "which version of mysql is meant?" in which.err
+    back = site.run("rollback", "mysql", "8.4", "--json")
+    assert back.json["after"]["id"] == old
+    assert site.taken(version) == old
 
 
 def test_images_of_one_second(site: Site) -> None:
