@@ -103,8 +103,9 @@ class View:
         file = f"{source.image.path.name} ({size(source.image.size)}{how})"
         self._terminal.info(f"image: {file}")
         tags = ", ".join(wanted.tags) or "none yet"
-        visibility = wanted.visibility or "private"
-        self._terminal.info(f"name: {wanted.name}, {visibility}, tags: {tags}")
+        # Unsaid, it is private for a new image, and what it was for one that is there.
+        visibility = f", {wanted.visibility}" if wanted.visibility else ""
+        self._terminal.info(f"name: {wanted.name}{visibility}, tags: {tags}")
         show = self._terminal.info if job.way.dry_run else self._terminal.detail
         show(f"min_disk {wanted.min_disk} GiB, min_ram {wanted.min_ram} MiB")
         for name, value in wanted.properties.items():
