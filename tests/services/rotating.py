@@ -23,6 +23,7 @@ from imagebuild.cloud.images import Image, Images
 from imagebuild.publish import properties
 from tests.services import state
 from tests.services.cloud import TestCloud
+from tests.services.publishing import Done
 
 BOTH = ("trove", "mysql")
 VERSION = {
@@ -130,21 +131,6 @@ class Site:
         )  # fmt: skip
         assert "Traceback" not in process.stderr, process.stderr
         return Done(process.returncode, process.stdout, process.stderr)
-
-
-@dataclass(frozen=True)
-class Done:
-    """A command that has ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> dict[str, Any]:
-        """The document on stdout."""
-        found: dict[str, Any] = json.loads(self.out)
-        return found
 
 
 #: A login takes longer than all that a test does with it.
