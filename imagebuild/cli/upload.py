@@ -120,6 +120,12 @@ def _visibility_options(function: Any) -> Any:  # noqa: ANN401 - click's decorat
     help="Publish although `verify` has not said that the image is good.",
 )  # fmt: skip
 @click.option(
+    "--control-plane-series", metavar="SERIES", envvar="IMAGEBUILD_CONTROL_PLANE_SERIES",
+    show_envvar=True, shell_complete=complete.word("Series"),
+    help="Series of the Trove that the image is for, like 2025.2: one whose guest agent is of "
+    "another is refused.",
+)  # fmt: skip
+@click.option(
     "--dry-run", is_flag=True, envvar="IMAGEBUILD_DRY_RUN", show_envvar=True,
     help="Ask the clouds, say what would be done, change nothing.",
 )  # fmt: skip
@@ -147,6 +153,7 @@ def upload(
     url: str | None,
     timeout: str,
     unverified: bool,
+    control_plane_series: str | None,
     dry_run: bool,
     images_dir: Path,
     cache_dir: Path,
@@ -181,7 +188,10 @@ def upload(
     view = open_artifact(artifact, absolute(images_dir, "--images-dir"))
     fmt = fmt or (None if convert else _format_of(artifact))
     _check_format(fmt, convert=convert)
-    job = prepare(view, choice, way, fmt=fmt, convert=convert, unverified=unverified)
+    job = prepare(
+        view, choice, way, fmt=fmt, convert=convert, unverified=unverified,
+        control_plane=control_plane_series,
+    )  # fmt: skip
     shown = View(terminal, is_several=len(clouds) > 1)
     shown.plan(job)
     if job.warning:

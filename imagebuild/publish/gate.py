@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from imagebuild.agent.series import get_series
 from imagebuild.errors import PolicyError
 from imagebuild.manifest import ArtifactView
 
@@ -34,6 +35,23 @@ def check_dev(view: ArtifactView, visibility: str | None) -> None:
             where=view.name,
             detail="its agent fetches code from one developer's host at every start",
             hint="build it without --dev; --private or --shared is allowed",
+        )
+
+
+def check_series(view: ArtifactView, control_plane: str | None) -> None:
+    """Raise PolicyError when the agent is of another series than the control plane: by tags,
+    Trove takes an image as soon as it is there. ConfigError for a series that is not known.
+    """
+    if control_plane is None:
+        return
+    wanted = get_series(control_plane).name
+    agent = view.content.get("agent")
+    found = agent.get("series") if isinstance(agent, Mapping) else None
+    if found and found != wanted:
+        raise PolicyError(
+            f"the image's guest agent is of {found}, the control plane of {wanted}",
+            where=view.name,
+            hint=f"build it with --trove-series {wanted}",
         )
 
 

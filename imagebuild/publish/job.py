@@ -7,7 +7,7 @@ from pathlib import Path
 
 from imagebuild.manifest import ArtifactView
 from imagebuild.publish.describe import Choice, Description, describe
-from imagebuild.publish.gate import check_dev, check_verified
+from imagebuild.publish.gate import check_dev, check_series, check_verified
 from imagebuild.publish.imports import DIRECT
 from imagebuild.publish.payload import Source, choose
 
@@ -47,13 +47,16 @@ def prepare(
     fmt: str | None = None,
     convert: bool = False,
     unverified: bool = False,
+    control_plane: str | None = None,
 ) -> Job:
-    """What is to be published, after the gates. `fmt` and `convert` as in `payload.choose`.
+    """What is to be published, after the gates. `fmt` and `convert` as in `payload.choose`;
+    `control_plane` is the series of the Trove that it is for, where that is known.
 
     Raises PolicyError when a gate says no, UsageError for what Glance would not take,
     ConfigError when the artifact is damaged or has no such image.
     """
     check_dev(view, choice.visibility)
+    check_series(view, control_plane)
     source = choose(view, fmt=fmt, convert=convert)
     image = source.image
     passed = check_verified(view, image.sha256, unverified=unverified)

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from imagebuild import artifact
+from imagebuild.agent.series import SERIES
 from imagebuild.cloud.images import Image
 from imagebuild.errors import ConfigError, PolicyError, PublishError, TemporaryError, UsageError
 from imagebuild.manifest import ArtifactView, open_artifact
@@ -123,6 +124,17 @@ def verified(view: ArtifactView, **document: Any) -> str:  # noqa: ANN401
     whole = {"verdict": "passed", "proven": "agent", "image": {"sha256": digest}} | document
     (view.directory / "verify.json").write_text(json.dumps(whole))
     return digest
+
+
+def test_an_agent_of_another_series_stays_here(view: ArtifactView) -> None:
+    series = view.content["agent"]["series"]
+    gate.check_series(view, None)
+    gate.check_series(view, series)
+    other = next(s.name for s in SERIES if s.name != series)
+    with pytest.raises(PolicyError, match=f"the control plane of {other}"):
+        gate.check_series(view, other)
+    with pytest.raises(ConfigError):
+        gate.check_series(view, "1999.1")
 
 
 def test_the_digest_is_of_the_file_that_was_verified(view: ArtifactView) -> None:
