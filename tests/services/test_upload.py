@@ -5,6 +5,7 @@ test_upload_faults.py.
 from __future__ import annotations
 
 import contextlib
+import json
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from imagebuild.agent.series import SERIES
 from imagebuild.cloud.images import Images
 from tests.services.cloud import TestCloud
 from tests.services.proxy import Answer, Rule
@@ -326,6 +328,16 @@ def test_only_what_is_proven(published: Published) -> None:
     verify(published.artifact, published.image)
     assert published.upload("--cloud=demo").code == 0
     assert published.images()[0].properties["imagebuild_proven"] == "boot"
+
+
+def test_an_agent_of_the_control_planes_series(published: Published) -> None:
+    agent = json.loads((published.artifact / "manifest.json").read_text())["content"]["agent"]
+    other = next(s.name for s in SERIES if s.name != agent["series"])
+    done = published.upload("--cloud=demo", f"--control-plane-series={other}")
+    assert done.code == 7
+    assert f"the control plane of {other}" in done.err
+    assert published.images() == []
+    assert published.upload("--cloud=demo", f"--control-plane-series={agent['series']}").code == 0
 
 
 def test_a_damaged_image_does_not_get_there(published: Published) -> None:
