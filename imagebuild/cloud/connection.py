@@ -58,13 +58,13 @@ class Cloud:
 
     @functools.cached_property
     def image(self) -> Service:
-        """Glance; paths begin below /v2."""
-        return Service(self.name, "glance", self.connection.image)
+        """Glance; paths begin below /v2. Raises as `Service` does."""
+        return self.service("image", "glance")
 
     @functools.cached_property
     def database(self) -> Service:
-        """Trove; paths begin below /v1.0/PROJECT."""
-        return Service(self.name, "trove", self.connection.database)
+        """Trove; paths begin below /v1.0/PROJECT. Raises as `Service` does."""
+        return self.service("database", "trove")
 
     def has(self, service_type: str) -> bool:
         """Whether the catalog has such a service, "compute" say."""
@@ -72,8 +72,11 @@ class Cloud:
             return bool(self.connection.has_service(service_type))
 
     def service(self, service_type: str, name: str) -> Service:
-        """Any other service of the catalog."""
-        return Service(self.name, name, getattr(self.connection, service_type.replace("-", "_")))
+        """Any service of the catalog; `name` is for people. Raises as `Service` does."""
+        # The SDK logs in here, and asks the service for its versions.
+        with translated(self.name, name):
+            adapter = getattr(self.connection, service_type.replace("-", "_"))
+        return Service(self.name, name, adapter)
 
 
 def connect(name: str | None = None, region: str | None = None) -> Cloud:

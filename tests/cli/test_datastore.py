@@ -80,3 +80,18 @@ def test_a_file_of_rules_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixt
     path.write_text("[]")
     assert run(["datastore", "load-parameters", "mysql", "8.4", "--file", str(path)]) == 3
     assert f"where: {path}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("argv", [["datastore", "list"], ["datastore", "rollback", "mysql"]])
+def test_a_cloud_that_does_not_answer(argv: list[str]) -> None:
+    env = {
+        "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT),
+        "OS_AUTH_URL": "http://127.0.0.1:9/v3", "OS_USERNAME": "a", "OS_PASSWORD": "b",
+        "OS_PROJECT_NAME": "c",
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "imagebuild", *argv], env=env, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (75, "")
+    assert "does not answer" in done.stderr
+    assert "Traceback" not in done.stderr
