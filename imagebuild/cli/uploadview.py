@@ -53,8 +53,8 @@ class View:
     @contextmanager
     def live(self) -> Iterator[None]:
         """Show bars, where somebody is watching."""
-        self._bars = _bars(self._terminal)
-        with live(self._terminal, self._bars.get_renderable) as self._live:
+        bars = self._bars = _bars(self._terminal) if self._terminal.is_interactive else None
+        with live(self._terminal, lambda: bars.get_renderable() if bars else "") as self._live:
             yield
         self._live = None
 

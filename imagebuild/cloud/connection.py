@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import gc
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -85,15 +84,9 @@ def connect(name: str | None = None, region: str | None = None) -> Cloud:
     Nothing is asked yet. Raises PreflightError when there is no such cloud, or too little is
     known of it.
     """
-    # Of the garbage collector's passes over a thousand new modules, none finds anything:
-    # they are a quarter of the time that the import takes.
-    gc.disable()
-    try:
-        import openstack
-        from keystoneauth1.exceptions import ClientException
-        from openstack.exceptions import ConfigException
-    finally:
-        gc.enable()
+    import openstack
+    from keystoneauth1.exceptions import ClientException
+    from openstack.exceptions import ConfigException
 
     options: dict[str, Any] = {"app_name": "imagebuild", "app_version": __version__}
     if region:

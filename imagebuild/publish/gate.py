@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from imagebuild.agent.series import get_series
 from imagebuild.errors import PolicyError
 from imagebuild.manifest import ArtifactView
 
@@ -44,6 +43,8 @@ def check_series(view: ArtifactView, control_plane: str | None) -> None:
     """
     if control_plane is None:
         return
+    from imagebuild.agent.series import get_series
+
     wanted = get_series(control_plane).name
     agent = view.content.get("agent")
     found = agent.get("series") if isinstance(agent, Mapping) else None
