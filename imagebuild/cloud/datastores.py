@@ -21,11 +21,10 @@ MOST_TAGS, LONGEST_TAG = 5, 20
 
 @dataclass(frozen=True)
 class Datastore:
-    """A kind of database, "mysql" say; `default_version` is an id."""
+    """A kind of database, "mysql" say."""
 
     id: str
     name: str
-    default_version: str | None
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ class Datastores:
     def datastores(self) -> list[Datastore]:
         """All datastores, those without a version too."""
         found = self.service.get("/datastores")["datastores"]
-        return [Datastore(d["id"], d["name"], d.get("default_version")) for d in found]
+        return [Datastore(d["id"], d["name"]) for d in found]
 
     def versions(self) -> list[DatastoreVersion]:
         """All versions of all datastores, inactive ones too."""
@@ -146,17 +145,6 @@ class Datastores:
     def _parameter(self, method: str, path: str, body: Mapping[str, Any]) -> None:
         document = {"configuration-parameter": dict(body)}
         self.service.request(method, path, json=document, retry=True)
-
-    def delete_parameter(self, version_id: str, name: str) -> None:
-        """Remove a parameter; it may be gone."""
-        path = f"{_parameters(version_id)}/{quote(name, safe='')}"
-        try:
-            with _administration():
-                self.service.request("DELETE", path)
-        except RefusedError as exc:
-            # Trove has 404 for it in one release, 400 in another.
-            if exc.status not in (400, 404):
-                raise
 
 
 def _parameters(version_id: str) -> str:

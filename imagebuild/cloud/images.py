@@ -87,9 +87,7 @@ class Images:
                 return None
             raise
 
-    def find(
-        self, *, tags: Sequence[str] = (), newest_first: bool = True, **filters: str
-    ) -> Iterator[Image]:
+    def find(self, *, tags: Sequence[str] = (), **filters: str) -> Iterator[Image]:
         """Images that have all the tags and match the filters (properties too), page by page.
 
         In the order that Trove takes them in, newest first (trove/common/glance.py).
@@ -97,7 +95,7 @@ class Images:
         params: dict[str, Any] = {"limit": 100, **filters}
         if tags:
             params["tag"] = list(tags)
-        params["sort"] = f"created_at:{'desc' if newest_first else 'asc'}"
+        params["sort"] = "created_at:desc"
         page = self.service.get("/images", **params)
         while True:
             yield from (Image.of(d) for d in page["images"])
