@@ -5,10 +5,15 @@ from __future__ import annotations
 import re
 
 _SECRET = re.compile(r"((?:password|token|_key)[\"']?\s*[=:]\s*[\"']?)[^\s,;\"'}]+", re.IGNORECASE)
-#: A login in an address: of an index, a message bus, a database.
+#: A login in an address: of a package index, a message bus, a database.
 _LOGIN = re.compile(r"(?<=://)[^/\s@]*@")
+
+
+def redact(text: str) -> str:
+    """A text with the userinfo of every URL in it taken out."""
+    return _LOGIN.sub("", text)
 
 
 def masked(text: str) -> str:
     """The text without the passwords, tokens and keys that it may have, nor logins of URLs."""
-    return _SECRET.sub(r"\1***", _LOGIN.sub("", text))
+    return _SECRET.sub(r"\1***", redact(text))

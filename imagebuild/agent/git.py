@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from imagebuild.agent.pipconf import redact, strip_userinfo
+from imagebuild.agent.pipconf import strip_userinfo
 from imagebuild.errors import ConfigError, TemporaryError
 from imagebuild.host.run import base_env, need, run
+from imagebuild.redaction import redact
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 #: What git says of a repository that is not there, other than of a host that is away.

@@ -24,8 +24,9 @@ from unearth.evaluator import Package, TargetPython
 from unearth.fetchers import PyPIClient
 from unearth.finder import PackageFinder
 
-from imagebuild.agent.pipconf import PipSettings, pip_settings, redact, strip_userinfo
+from imagebuild.agent.pipconf import PipSettings, pip_settings, strip_userinfo
 from imagebuild.errors import ConfigError, TemporaryError
+from imagebuild.redaction import redact
 
 #: The oldest C library of the supported guest releases (jammy: glibc 2.35) bounds the
 #: manylinux tags for all of them, so that a lock means the same files everywhere.

@@ -12,7 +12,6 @@ import base64
 import configparser
 import netrc
 import os
-import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -52,11 +51,6 @@ def strip_userinfo(url: str) -> str:
     if "@" not in parts.netloc:
         return url
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-
-
-def redact(text: str) -> str:
-    """A text with the userinfo of every URL in it taken out."""
-    return re.sub(r"(?<=://)[^/\s@]*@", "", text)
 
 
 def pip_settings(env: Mapping[str, str]) -> PipSettings:

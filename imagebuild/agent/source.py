@@ -23,7 +23,7 @@ from packaging.version import InvalidVersion, Version
 
 from imagebuild.agent import git, tree
 from imagebuild.agent.locks import AGENT, Lock, agent_lock, build_lock
-from imagebuild.agent.pipconf import pip_settings, redact
+from imagebuild.agent.pipconf import pip_settings
 from imagebuild.agent.series import (
     SERIES,
     Series,
@@ -35,6 +35,7 @@ from imagebuild.agent.series import (
 from imagebuild.digest import of_file
 from imagebuild.errors import BuildError, ConfigError
 from imagebuild.memory import Memory
+from imagebuild.redaction import redact
 
 _PYPI = re.compile(r"pypi:trove(?:==([^\s=]+))?", re.IGNORECASE)
 _GIT_SCHEMES = ("https", "http", "ssh", "git", "file")

@@ -20,7 +20,7 @@ from imagebuild.cloud.datastores import Datastores, DatastoreVersion
 from imagebuild.cloud.images import Image, Images
 from imagebuild.cloud.service import NotAllowedError, RefusedError
 from imagebuild.datastore.resolution import Candidate
-from imagebuild.datastore.rotation import Scene, scene_of, text_of
+from imagebuild.datastore.rotation import Scene, images_of, scene_of, text_of
 from imagebuild.datastore.turning import previous
 from imagebuild.datastore.usage import Usage, servers, usage
 from imagebuild.datastore.world import (
@@ -301,16 +301,7 @@ def _meant(image: Entry) -> frozenset[str]:
 def _look(cloud: Cloud, versions: Sequence[DatastoreVersion]) -> Scene:
     """All images of our project, and all others that versions may get."""
     images = Images(cloud.image)
-    found: dict[str, Image] = {}
-    asked: set[frozenset[str]] = set()
-    for version in versions:
-        tags = frozenset(version.image_tags)
-        if version.image:
-            if version.image not in found and (image := images.get(version.image)):
-                found[image.id] = image
-        elif tags and tags not in asked:
-            asked.add(tags)
-            found.update({i.id: i for i in images.find(tags=sorted(tags))})
+    found = images_of(images, versions)
     for hidden in ("false", "true"):  # Glance lists one kind or the other
         for image in images.find(owner=cloud.project_id, os_hidden=hidden):
             if properties.BUILD_ID in image.properties:

@@ -247,24 +247,33 @@ def look(
     state, those that versions name, what those of `version_id` replaced, and `more`.
     """
     images = Images(cloud.image)
-    found: dict[str, Image] = {}
     # That of the version first: of images of one second, its order is what counts.
-    ordered = sorted(versions, key=lambda v: v.id != version_id)
+    found = images_of(images, sorted(versions, key=lambda v: v.id != version_id))
+    for image_id in more:
+        _add(images, found, image_id)
+    replaced = f"{REPLACES}{version_id}"
+    for image_id in [i.properties[replaced] for i in found.values() if replaced in i.properties]:
+        _add(images, found, image_id)
+    return scene_of(cloud.project_id, versions, list(found.values()))
+
+
+def images_of(images: Images, versions: Sequence[DatastoreVersion]) -> dict[str, Image]:
+    """By id, the images that versions may get: with a version's tags, in whatever state, or
+    named by one. In the order of the versions, and of Glance's lists.
+    """
+    found: dict[str, Image] = {}
     asked: set[frozenset[str]] = set()
-    for version in ordered:
+    for version in versions:
         tags = frozenset(version.image_tags)
         if version.image or not tags or tags in asked:
             continue
         asked.add(tags)
         for image in images.find(tags=sorted(tags)):
             found.setdefault(image.id, image)
-    wanted = [v.image for v in ordered if v.image] + list(more)
-    for image_id in wanted:
-        _add(images, found, image_id)
-    replaced = f"{REPLACES}{version_id}"
-    for image_id in [i.properties[replaced] for i in found.values() if replaced in i.properties]:
-        _add(images, found, image_id)
-    return scene_of(cloud.project_id, versions, list(found.values()))
+    for version in versions:
+        if version.image:
+            _add(images, found, version.image)
+    return found
 
 
 def scene_of(

@@ -300,7 +300,7 @@ class Host:
         import openstack
         import openstack.exceptions
 
-        from imagebuild.agent.pipconf import redact
+        from imagebuild.redaction import redact
 
         try:
             connection = openstack.connect(cloud=cloud, api_timeout=20)

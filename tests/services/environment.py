@@ -13,10 +13,11 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 import platformdirs
 
-from imagebuild.agent.pipconf import PipSettings, pip_settings, redact
+from imagebuild.agent.pipconf import PipSettings, pip_settings
 from imagebuild.digest import of_value
 from imagebuild.host.run import network_env
 from imagebuild.host.scratch import lock
+from imagebuild.redaction import redact
 
 #: Made from requirements.in, which says how.
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")

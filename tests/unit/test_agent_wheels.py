@@ -16,12 +16,13 @@ import pytest
 from imagebuild.agent import wheels
 from imagebuild.agent.index import Index, platforms, target
 from imagebuild.agent.locks import parse_lock, read_lock, render_requirement
-from imagebuild.agent.pipconf import pip_settings, redact
+from imagebuild.agent.pipconf import pip_settings
 from imagebuild.agent.source import AgentInput, SourceKind
 from imagebuild.agent.tree import plain_files, tree_digest
 from imagebuild.agent.wheels import BuildRequest, Wheelhouse, collect, installed
 from imagebuild.digest import of_file
 from imagebuild.errors import BuildError, ConfigError, PreflightError, TemporaryError
+from imagebuild.redaction import redact
 from tests.unit.agent_index import LocalIndex, make_sdist, make_wheel, serve, sha256
 
 MANYLINUX = "cp310-cp310-manylinux_2_17_x86_64.manylinux2014_x86_64"

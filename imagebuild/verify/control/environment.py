@@ -23,7 +23,6 @@ from packaging.version import InvalidVersion, Version
 
 from imagebuild.agent.files import DistFile, FileCache
 from imagebuild.agent.locks import AGENT, Lock, agent_lock, build_lock
-from imagebuild.agent.pipconf import redact
 from imagebuild.agent.series import PYTHONS, SERIES, Series, get_series, series_of_version
 from imagebuild.digest import of_value
 from imagebuild.errors import (
@@ -37,6 +36,7 @@ from imagebuild.host.namespace import remove_tree
 from imagebuild.host.run import base_env, run, which
 from imagebuild.host.scratch import directory as scratch_directory
 from imagebuild.host.scratch import lock
+from imagebuild.redaction import redact
 
 #: Counts up when what `_make` does changes.
 _LAYOUT = 1
