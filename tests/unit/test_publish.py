@@ -196,7 +196,9 @@ def test_which_file_goes_up(view: ArtifactView) -> None:
     own = payload.choose(both, convert=True)
     assert (own.image.format, own.is_converted) == ("raw", False)
     qcow2 = next(i for i in both.images if i.format == "qcow2")
-    verified(both, image={"sha256": qcow2.sha256})
+    verified(both, image={"sha256": qcow2.sha256, "sha512": "ab" * 64})
+    assert payload.choose(both).sha512 == "ab" * 64
+    assert payload.choose(both, fmt="vmdk").sha512 is None
     made = payload.choose(both, convert=True)
     assert (made.image.format, made.format, made.is_converted) == ("qcow2", "raw", True)
     qcow2.path.unlink()
