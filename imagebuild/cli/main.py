@@ -111,8 +111,13 @@ def _check_directory() -> None:
         ) from exc
 
 
+#: The signal that has asked us to end; empty: none has.
+_signals: list[int] = []
+
+
 def raise_interrupted(signum: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
     # One exception for both signals, so that every `finally` runs.
+    _signals[:] = [signum]
     raise Interrupted(signum)
 
 
@@ -131,8 +136,10 @@ def run(argv: list[str]) -> int:
     except ImagebuildError as exc:
         if terminal.debug:
             terminal.traceback()
-        terminal.error(exc)
-        return int(exc.exit_code)
+        # The signal may come inside a library that makes an error of its own of every exception.
+        error = Interrupted(_signals[0]) if _signals else exc
+        terminal.error(error)
+        return int(error.exit_code)
     except OSError as exc:
         # What no part of the tool foresaw: a disk that is full, a file that is closed to us.
         if terminal.debug:

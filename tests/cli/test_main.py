@@ -19,7 +19,7 @@ from imagebuild import __version__
 from imagebuild.cli import main as main_
 from imagebuild.cli.main import run
 from imagebuild.cli.terminal import terminal
-from imagebuild.errors import ImagebuildError, PolicyError, TemporaryError
+from imagebuild.errors import ConfigError, ImagebuildError, PolicyError, TemporaryError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -272,15 +272,18 @@ def test_bash_completes_with_the_line_of_the_readme(tmp_path: Path) -> None:
     [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
 )
 def test_signals_end_it_at_once(signum: int, code: int, word: str, tmp_path: Path) -> None:
-    """Also while it waits for a mirror that does not answer."""
+    """Also while it waits for servers that do not answer: mirror and package index."""
     keyring = tmp_path / "any.gpg"
     keyring.touch()
     with socket.create_server(("127.0.0.1", 0)) as server:
-        url = f"http://127.0.0.1:{server.getsockname()[1]}/debian"
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        # Whatever the agent's index answers would be a race with the signal.
+        index = {"PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": "", "PIP_EXTRA_INDEX_URL": "",
+                 "PIP_INDEX_URL": f"{url}/simple"}  # fmt: skip
         process = subprocess.Popen(
             [sys.executable, "-m", "imagebuild", "build", "debian", "bookworm", "--dry-run",
-             "--mirror", url, "--keyring", keyring, "--cache-dir", tmp_path / "cache"],
-            env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+             "--mirror", f"{url}/debian", "--keyring", keyring, "--cache-dir", tmp_path / "cache"],
+            env=environment() | index, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
         with process:
             server.settimeout(30)
@@ -291,8 +294,22 @@ def test_signals_end_it_at_once(signum: int, code: int, word: str, tmp_path: Pat
                 process.send_signal(signum)
                 out, err = process.communicate(timeout=20)
     assert time.monotonic() - started < 5
-    assert process.returncode == code
-    assert (out, err.decode()) == (b"", f"error: {word}\n")
+    assert (out, err.decode(), process.returncode) == (b"", f"error: {word}\n", code)
+
+
+def test_a_signal_that_a_library_made_another_error_of(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def callback(*_: object, **__: object) -> None:
+        try:
+            main_.raise_interrupted(signal.SIGTERM, None)
+        except Exception as exc:
+            raise ConfigError("the file cannot be read") from exc
+
+    monkeypatch.setattr(main_, "_signals", [])
+    monkeypatch.setattr(main_, "_check_directory", callback)
+    assert run(["profile", "list"]) == 143
+    assert capsys.readouterr().err == "error: terminated\n"
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:
