@@ -23,14 +23,17 @@ if TYPE_CHECKING:
 #: verb -> (module, one-line help). The module is imported when the verb is used, so
 #: that `--help` and shell completion stay fast.
 VERBS: dict[str, tuple[str, str]] = {
+    "backup-image": ("imagebuild.cli.backupimage", "Build Trove's backup container images."),
     "build": ("imagebuild.cli.build", "Build a guest image."),
     "cache": ("imagebuild.cli.cache", "List, prune and check what earlier builds left to reuse."),
     "clean": ("imagebuild.cli.clean", "Remove what killed builds left, or the whole cache."),
+    "config": ("imagebuild.cli.guestconf", "Write and check Trove's configuration of images."),
     "datastore": ("imagebuild.cli.datastore", "Give Trove's datastore versions their images."),
     "diff": ("imagebuild.cli.diff", "Say what differs between two artifacts."),
     "doctor": ("imagebuild.cli.doctor", "Say whether this host is ready, and what mends it."),
     "explain": ("imagebuild.cli.explain", "Say what a log means, and what to do."),
     "inspect": ("imagebuild.cli.inspect", "Say what is in an artifact."),
+    "mirror": ("imagebuild.cli.mirror", "Copy container images into a private registry."),
     "upload": ("imagebuild.cli.upload", "Upload an image to one or several clouds."),
     "verify": ("imagebuild.cli.verify", "Prove that an image works before anyone uses it."),
     "profile": ("imagebuild.cli.profile", "List, show and check profiles."),
@@ -54,7 +57,7 @@ class LazyGroup(click.Group):
         if cmd_name not in VERBS:
             return None
         module = importlib.import_module(VERBS[cmd_name][0])
-        command = getattr(module, cmd_name)
+        command = getattr(module, cmd_name.replace("-", "_"))
         assert isinstance(command, click.Command)  # noqa: S101 - a slip of ours, not of the user
         return command
 

@@ -14,7 +14,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import requests
@@ -193,6 +193,59 @@ class Client:
                     hint="try again later: what has come is kept",
                 )
             self._wait(_FIRST_WAIT * 2 ** max(failures - 1, 0), reference.registry, why)
+
+    def has_blob(self, reference: Reference, blob: Descriptor) -> bool:
+        """Whether the repository has the blob, with its size: one HEAD."""
+        raise NotImplementedError
+
+    def mount_blob(self, reference: Reference, blob: Descriptor, source: str) -> bool:
+        """Have the repository take a blob from another one (`source`) of its registry.
+
+        False where the registry does not do it: push the blob then.
+        """
+        raise NotImplementedError
+
+    def push_blob(
+        self,
+        reference: Reference,
+        blob: Descriptor,
+        read: Callable[[int], Iterator[bytes]],
+        progress: Callable[[int], None] | None = None,
+    ) -> int:
+        """Send a blob; `read(start)` gives its bytes from there on. Returns bytes sent.
+
+        The digest is made on the way: of what is not right, nothing stays (BuildError).
+        """
+        raise NotImplementedError
+
+    def put_manifest(self, reference: Reference, manifest: Manifest) -> None:
+        """Put a manifest byte for byte, under the reference's digest, or else its tag."""
+        raise NotImplementedError
+
+    def delete_manifest(self, reference: Reference) -> bool:
+        """Delete a digest, or a tag where the registry can do that; False: it was not there."""
+        raise NotImplementedError
+
+    def tags(self, reference: Reference) -> list[str]:
+        """All tags of a repository (paged), [] when there is no such repository."""
+        raise NotImplementedError
+
+    def referrers(self, reference: Reference) -> tuple[Descriptor, ...]:
+        """Manifests that refer to the reference's digest: of the referrers API, or of the
+        fallback tag `sha256-HEX` where the registry has no such API (distribution
+        specification 1.1, "Listing Referrers").
+        """
+        raise NotImplementedError
+
+    @property
+    def quotas(self) -> tuple[tuple[str, int, int], ...]:
+        """Host, pulls remaining and limit, of registries that tell (RateLimit-Remaining)."""
+        raise NotImplementedError
+
+    @property
+    def request_counts(self) -> dict[str, int]:
+        """How many requests were sent, by method."""
+        raise NotImplementedError
 
     def _open(
         self, reference: Reference, blob: Descriptor, at: int

@@ -19,7 +19,9 @@ class RegistrySettings:
     `host` is as image names have it. `ca` is a PEM file, trusted besides the host's own CAs.
     TLS is verified unless `plain_http` says that there is none. A registry on this very host
     (`is_loopback`) that has no CA of its own may speak either; docker has it so, too, yet
-    takes any certificate there, and we do not.
+    takes any certificate there, and we do not. `insecure` is TLS with any certificate: only a
+    list that says it of one registry has it. `concurrency`: transfers at a time;
+    `requests_per_second` 0: no limit of ours.
     """
 
     host: str
@@ -27,6 +29,11 @@ class RegistrySettings:
     plain_http: bool = False
     username: str = ""
     password: str = field(default="", repr=False)
+    insecure: bool = False
+    client_certificate: Path | None = None
+    client_key: Path | None = None
+    concurrency: int = 6
+    requests_per_second: float = 0.0
 
 
 def is_loopback(host: str) -> bool:

@@ -1,0 +1,1 @@
+"""Builds of Trove's backup container images."""

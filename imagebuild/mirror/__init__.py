@@ -1,0 +1,1 @@
+"""Mirrors of container images: lists, plans, the copier, and what was found."""
