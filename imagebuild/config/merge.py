@@ -1,4 +1,4 @@
-"""Laying documents over each other: a profile over the one it extends, overrides on top.
+"""Laying documents over each other: a file over the one it extends, overrides on top.
 
 Mappings merge, lists and scalars replace, and the mark of each key follows its value.
 """
@@ -14,36 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from imagebuild.config.problems import (
-    Problem,
-    known_paths,
-    model_at,
-    nearest_path,
-    unknown_key,
-)
+from imagebuild.config.kind import Kind
+from imagebuild.config.problems import Problem, nearest_path, unknown_key
+from imagebuild.config.profilekind import PROFILE
 from imagebuild.config.yamlmarks import Document, Loc, parse_text
 from imagebuild.errors import ConfigError
-
-#: Keys whose values are paths, or may be; relative ones start at the file that sets them.
-#: A star stands for every entry of a list.
-_PATH_KEYS: tuple[tuple[str, ...], ...] = (
-    ("mirror", "keyring"),
-    ("mirror", "security", "keyring"),
-    ("docker", "repository", "key"),
-    ("docker", "registries", "*", "ca"),
-    ("docker", "registries", "*", "password_file"),
-    ("agent", "source"),
-    ("guest", "root_password_file"),
-    ("ca_certificates",),
-    ("elements", "path"),
-)
-
-#: What an inherited key loses its meaning by: (key, only when its value changes, lost keys).
-#: Another mirror has no separate archive for ports; docker.io has no repository.
-_RESETS: tuple[tuple[tuple[str, ...], bool, tuple[tuple[str, ...], ...]], ...] = (
-    (("mirror", "url"), False, (("mirror", "arch_url"),)),
-    (("docker", "source"), True, (("docker", "packages"), ("docker", "repository"))),
-)
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _ABSENT = object()
@@ -65,7 +40,7 @@ class Override:
 
 
 def parse_set(text: str) -> Override:
-    """`KEY.PATH=VALUE`, or `KEY.PATH+=VALUE` to add to a list; VALUE is YAML.
+    """A profile's `KEY.PATH=VALUE`, or `KEY.PATH+=VALUE` to add to a list; VALUE is YAML.
 
     Raises ConfigError when there is no `=`, or VALUE is not YAML.
     """
@@ -73,7 +48,7 @@ def parse_set(text: str) -> Override:
     append = path.endswith("+")
     path = path.removesuffix("+").strip()
     if not equals or not path:
-        found = nearest_path(path) if path else ""
+        found = nearest_path(PROFILE, path) if path else ""
         raise ConfigError(
             "--set needs KEY.PATH=VALUE",
             where=f"--set {path or text[:60]}",
@@ -101,9 +76,9 @@ def absolute(value: Any, base: Path) -> Any:  # noqa: ANN401 - whatever the file
     return value if value.startswith("/") else os.path.normpath(base / value)
 
 
-def make_paths_absolute(tree: dict[str, Any], base: Path) -> None:
+def make_paths_absolute(kind: Kind, tree: dict[str, Any], base: Path) -> None:
     """Apply `absolute` to every path that the (possibly invalid) tree holds."""
-    for keys in _PATH_KEYS:
+    for keys in kind.path_keys:
         for parent in _parents(tree, keys[:-1]):
             if isinstance(parent, dict) and keys[-1] in parent:
                 parent[keys[-1]] = absolute(parent[keys[-1]], base)
@@ -143,8 +118,8 @@ def _drop_marks(marks: dict[Loc, str], value: Any, loc: Loc) -> None:  # noqa: A
         marks.pop(place, None)
 
 
-def _reset(base: Document, top: dict[str, Any]) -> None:
-    for trigger, only_when_changed, lost in _RESETS:
+def _reset(kind: Kind, base: Document, top: dict[str, Any]) -> None:
+    for trigger, only_when_changed, lost in kind.resets:
         new = _get(top, trigger)
         if new is _ABSENT or (only_when_changed and new == _get(base.tree, trigger)):
             continue
@@ -166,10 +141,31 @@ def _lay(base: Document, old: dict[str, Any], top: Document, new: dict[str, Any]
         old[key] = copy.deepcopy(value)
 
 
-def lay_over(base: Document, top: Document) -> None:
+def lay_over(kind: Kind, base: Document, top: Document) -> None:
     """Change `base` into `base` with `top` laid over it."""
-    _reset(base, top.tree)
+    _reset(kind, base, top.tree)
     _lay(base, base.tree, top, top.tree, ())
+
+
+def append_lists(kind: Kind, document: Document) -> None:
+    """Move the entries of lists that only files have behind those of the schema's lists."""
+    for extra, key in kind.appended:
+        added, present = document.tree.get(extra), document.tree.get(key)
+        if added is None or not isinstance(present, list | None):
+            document.tree.pop(extra, None)
+            continue
+        if not isinstance(added, list):  # a mistake, to be found as one of `key`
+            document.tree[key] = document.tree.pop(extra)
+            document.marks[(key,)] = document.marks.pop((extra,), "")
+            continue
+        start = len(present or ())
+        document.tree[key] = [*(present or ()), *document.tree.pop(extra)]
+        document.marks.setdefault((key,), document.marks.get((extra,), ""))
+        for loc in [m for m in document.marks if m[0] == extra]:
+            place = document.marks.pop(loc)
+            if len(loc) > 1 and isinstance(loc[1], int):
+                moved: Loc = (key, loc[1] + start, *loc[2:])
+                document.marks[moved] = place
 
 
 def _mark_all(value: Any, loc: Loc, origin: str) -> Iterable[tuple[Loc, str]]:  # noqa: ANN401
@@ -191,7 +187,7 @@ def _is_list(annotation: Any) -> bool:  # noqa: ANN401 - any annotation
 
 def _appended(base: Document, keys: Sequence[str], override: Override) -> Document | Problem:
     """The list at `keys` with the override's entries behind it."""
-    model = model_at(keys[:-1])
+    model = PROFILE.model_at(keys[:-1])
     field = model.model_fields[keys[-1]] if model else None
     if field is None or not _is_list(field.annotation):
         return Problem(
@@ -221,7 +217,7 @@ def _appended(base: Document, keys: Sequence[str], override: Override) -> Docume
 
 
 def apply_overrides(document: Document, overrides: Sequence[Override]) -> list[Problem]:
-    """Change `document` by the overrides, the last one winning; returns those that name no key.
+    """Change a profile by the overrides, the last one winning; returns those that name no key.
 
     All of them together count as one layer: `docker.source` and `docker.packages` may
     come in any order.
@@ -233,19 +229,19 @@ def apply_overrides(document: Document, overrides: Sequence[Override]) -> list[P
             problems.append(
                 Problem(override.origin, "extends", "only a profile's file can set this")
             )
-        elif override.path in known_paths():
+        elif override.path in PROFILE.known_paths():
             valid.append(override)
         else:
-            problems.append(unknown_key(override.path, override.origin))
+            problems.append(unknown_key(PROFILE, override.path, override.origin))
     # Copies: laying and making paths absolute change what they are given.
     trees = [_nested(o.path.split("."), copy.deepcopy(o.value)) for o in valid]
     together = Document()
     for override, tree in zip(valid, trees, strict=True):
-        make_paths_absolute(tree, Path.cwd())
+        make_paths_absolute(PROFILE, tree, Path.cwd())
         if not override.append:
             layer = Document(tree, dict(_mark_all(tree, (), override.origin)))
             _lay(together, together.tree, layer, tree, ())
-    _reset(document, together.tree)
+    _reset(PROFILE, document, together.tree)
     for override, tree in zip(valid, trees, strict=True):
         keys = override.path.split(".")
         layer = Document(tree, dict(_mark_all(tree, (), override.origin)))

@@ -1,4 +1,4 @@
-"""Mistakes in a profile, in words for the person who wrote it.
+"""Mistakes in a configuration file, in words for the person who wrote it.
 
 pydantic finds them; here each gets the file and line of its key, what is allowed, and
 the nearest valid word.
@@ -7,17 +7,14 @@ the nearest valid word.
 from __future__ import annotations
 
 import difflib
-import enum
-import functools
-import types
-import typing
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from imagebuild.config.profile import Profile
+from imagebuild.config.kind import Kind
 from imagebuild.config.values import shown
 from imagebuild.config.yamlmarks import MAX_MISTAKES, Loc, dotted, listed
 from imagebuild.errors import ConfigError
@@ -34,7 +31,7 @@ _TYPE_NAMES = {
 }
 
 
-#: More keys than the deepest key of a profile has above it.
+#: More keys than the deepest key of any file has above it.
 MAX_KEYS = 8
 
 
@@ -67,81 +64,32 @@ def nearest_hint(word: str, allowed: Iterable[str]) -> str:
     return f"did you mean '{found}'?" if found else ""
 
 
-def _types_in(annotation: Any) -> list[type]:  # noqa: ANN401 - any annotation
-    """Classes inside an annotation such as `Annotated[tuple[X, ...], …] | None`."""
-    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
-        return [annotation]
-    return [t for part in typing.get_args(annotation) for t in _types_in(part)]
-
-
-def _model_in(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401
-    found = [t for t in _types_in(annotation) if issubclass(t, BaseModel)]
-    return found[0] if found else None
-
-
-def model_at(loc: Sequence[str | int]) -> type[BaseModel] | None:
-    """The model that describes the mapping at `loc`; None when there is no mapping there."""
-    model: type[BaseModel] | None = Profile
-    for key in loc:
-        field = model.model_fields.get(str(key)) if model else None
-        model = _model_in(field.annotation) if field else None
-    return model
-
-
-def _choices_at(loc: Loc) -> list[str]:
-    """Words that are allowed at `loc` (a key, or an entry of the list there)."""
-    keys = [key for key in loc if isinstance(key, str)]
-    model = model_at(keys[:-1])
-    if model is None or not keys or keys[-1] not in model.model_fields:
-        return []
-    # FieldInfo strips the outermost Annotated: what is inside is in `annotation` still.
-    annotation = model.model_fields[keys[-1]].annotation
-    for choice in _types_in(annotation):
-        if issubclass(choice, enum.Enum):
-            return [str(word.value) for word in choice]
-    return []
-
-
-@functools.cache
-def known_paths() -> tuple[str, ...]:
-    """Every key of a profile as a dotted path, mappings included, in the schema's order."""
-
-    def walk(model: type[BaseModel], prefix: str) -> list[str]:
-        paths = []
-        for key, field in model.model_fields.items():
-            paths.append(prefix + key)
-            below = _model_in(field.annotation)
-            if below:
-                paths += walk(below, f"{prefix}{key}.")
-        return paths
-
-    return tuple(walk(Profile, ""))
-
-
-def nearest_path(path: str) -> str:
+def nearest_path(kind: Kind, path: str) -> str:
     """The known dotted path that `path` was perhaps meant to be, or ""."""
+    known = kind.known_paths()
     parent, _, last = path.rpartition(".")
-    siblings = [p for p in known_paths() if p.rpartition(".")[0] == parent]
+    siblings = [p for p in known if p.rpartition(".")[0] == parent]
     by_sibling = nearest(path, siblings)
     if by_sibling:
         return by_sibling
     # The right word in the wrong place: `size` for `disk.size`.
-    by_word = {p.rpartition(".")[2]: p for p in reversed(known_paths())}
+    by_word = {p.rpartition(".")[2]: p for p in reversed(known)}
     word = nearest(last, by_word) if len(last) > 2 else ""
-    return by_word[word] if word else nearest(path, known_paths())
+    return by_word[word] if word else nearest(path, known)
 
 
-def unknown_key(path: str, where: str) -> Problem:
-    """The problem of a key that no profile has."""
-    # No key of a profile is as deep: what lies below that cannot be known either.
-    keys = path.split(".")[:-1][:MAX_KEYS]
-    model = model_at(keys)
+def unknown_key(kind: Kind, path: str, where: str) -> Problem:
+    """The problem of a key that no file of this kind has."""
+    # No known key is as deep: what lies below that cannot be known either.
+    plain = re.sub(r"\[[0-9]+\]", "", path)
+    keys = plain.split(".")[:-1][:MAX_KEYS]
+    model = kind.model_at(keys)
     while keys and model is None:
         keys.pop()
-        model = model_at(keys)
+        model = kind.model_at(keys)
     allowed = ", ".join(model.model_fields if model else ())
     inside = f"in {'.'.join(keys)}" if keys else "at the top"
-    found = nearest_path(path)
+    found = nearest_path(kind, plain)
     return Problem(
         where,
         path if len(path) <= 100 else path[:99] + "…",
@@ -157,51 +105,52 @@ def _place(loc: Loc, marks: Mapping[Loc, str], default: str) -> str:
     return default
 
 
-def _translate_one(error: Mapping[str, Any], where: str, *, told: bool) -> Problem:
+def _translate_one(kind: Kind, error: Mapping[str, Any], where: str, *, told: bool) -> Problem:
     loc: Loc = error["loc"]
-    path = dotted(loc) or "profile"
-    kind = error["type"]
+    path = dotted(loc) or kind.noun
+    mistake = error["type"]
     value = error["input"]
     if not told:  # only counted, so no nearest word is looked for
-        return Problem(where, path, str(error["msg"]), is_missing_key=kind == "missing")
-    if kind == "extra_forbidden":
-        return unknown_key(path, where)
-    if kind == "missing":
+        return Problem(where, path, str(error["msg"]), is_missing_key=mistake == "missing")
+    if mistake == "extra_forbidden":
+        return unknown_key(kind, path, where)
+    if mistake == "missing":
         return Problem(where, path, "this key is missing", is_missing_key=True)
-    if kind == "enum":
-        choices = _choices_at(loc)
+    if mistake == "enum":
+        choices = kind.choices_at(loc)
         hint = nearest_hint(value, choices) if isinstance(value, str) else ""
         return Problem(where, path, f"{shown(value)} is not one of: {', '.join(choices)}", hint)
-    if kind == "value_error":
+    if mistake == "value_error":
         return Problem(where, path, str(error["ctx"]["error"]))
-    text = _TYPE_NAMES.get(kind, str(error["msg"]))
-    hint = "write it with quotes" if kind == "string_type" and isinstance(value, int) else ""
+    text = _TYPE_NAMES.get(mistake, str(error["msg"]))
+    hint = "write it with quotes" if mistake == "string_type" and isinstance(value, int) else ""
     return Problem(where, path, f"{text}, not {shown(value)}", hint)
 
 
-def translate(error: ValidationError, marks: Mapping[Loc, str], default: str) -> list[Problem]:
+def translate(
+    kind: Kind, error: ValidationError, marks: Mapping[Loc, str], default: str
+) -> list[Problem]:
     """All mistakes that pydantic found, in the order of the schema.
 
     `default` is the place of what is not there at all (a missing key).
     """
     return [
-        _translate_one(dict(each), _place(each["loc"], marks, default), told=number < MAX_MISTAKES)
+        _translate_one(
+            kind, dict(each), _place(each["loc"], marks, default), told=number < MAX_MISTAKES
+        )
         for number, each in enumerate(error.errors(include_url=False))
     ]
 
 
-def to_error(problems: Sequence[Problem], name: str, title: str) -> ConfigError:
-    """One ConfigError for all the problems of the profile `name` in the file `title`."""
+def to_error(kind: Kind, problems: Sequence[Problem], name: str, title: str) -> ConfigError:
+    """One ConfigError for all the problems of the file `title`, which is called `name`."""
+    hint = f"all keys and their meaning: {kind.shows}"
     if len(problems) == 1:
         (only,) = problems
-        return ConfigError(
-            f"{only.path}: {only.text}",
-            where=only.where,
-            hint=only.hint or "all keys and their meaning: imagebuild profile schema",
-        )
+        return ConfigError(f"{only.path}: {only.text}", where=only.where, hint=only.hint or hint)
     return ConfigError(
-        f"the profile {name} has {len(problems)} mistakes",
+        f"the {kind.noun} {name} has {len(problems)} mistakes",
         where=title,
         detail=listed([problem.line() for problem in problems]),
-        hint="all keys and their meaning: imagebuild profile schema",
+        hint=hint,
     )

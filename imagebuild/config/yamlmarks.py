@@ -179,23 +179,27 @@ def parse_text(text: str, title: str) -> tuple[Any, dict[Loc, str]]:
     return value, converter.marks
 
 
-def load_file(path: Path) -> Document:
-    """Read a YAML file, or an open pipe, that holds one mapping. Raises ConfigError."""
+def load_file(path: Path, noun: str, *, lists: str, example: str) -> Document:
+    """Read a YAML file, or an open pipe, that holds one mapping. Raises ConfigError.
+
+    `noun` is what such a file is called; `lists` and `example` are commands that show which
+    there are, and one of them.
+    """
     try:
         text = read_limited(path, MAX_SIZE, pipe=True).decode()
     except OSError as exc:
         raise ConfigError(
             f"cannot read {path}: {exc.strerror or exc}", where=str(path),
-            hint="see what exists: imagebuild profile list",
+            hint=f"see what exists: {lists}",
         ) from exc  # fmt: skip
     except UnicodeDecodeError as exc:
         raise ConfigError("the file is not UTF-8 text", where=str(path), detail=str(exc)) from exc
     value, marks = parse_text(text, str(path))
     if not isinstance(value, dict):
         raise ConfigError(
-            "the file holds no profile: 'key: value' lines are expected",
+            f"the file holds no {noun}: 'key: value' lines are expected",
             where=f"{path}:1",
-            hint="see one: imagebuild profile show ubuntu jammy",
+            hint=f"see one: {example}",
         )
     return Document(value, marks)
 

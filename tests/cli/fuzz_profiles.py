@@ -9,7 +9,7 @@ import yaml
 from hypothesis import strategies as st
 
 from imagebuild.config.load import load_profile
-from imagebuild.config.problems import known_paths
+from imagebuild.config.profilekind import PROFILE
 
 #: Text with what breaks parsers and terminals.
 NASTY = (
@@ -45,7 +45,7 @@ anything = st.recursive(
     ),
     max_leaves=5,
 )
-keys = st.sampled_from(known_paths())
+keys = st.sampled_from(PROFILE.known_paths())
 
 
 def flat(text: str) -> str:

@@ -16,8 +16,8 @@ from imagebuild.config.load import (
     load_profile,
     parse_set,
 )
-from imagebuild.config.problems import known_paths
 from imagebuild.config.profile import Profile, file_schema
+from imagebuild.config.profilekind import PROFILE
 from imagebuild.config.words import Arch
 from imagebuild.data import elements_dir, locks_dir, profiles_dir
 from imagebuild.errors import ConfigError, ExitCode
@@ -273,7 +273,11 @@ def test_origins_say_who_set_what(tmp_path: Path) -> None:
     assert origins["packages"] == f"{parent}:13 + --set packages"
     assert origins["timeout.build"] == "--set timeout.build"
     assert origins["timeout.base"] == "default"
-    leaves = {p for p in known_paths() if not any(q.startswith(p + ".") for q in known_paths())}
+    leaves = {
+        p
+        for p in PROFILE.known_paths()
+        if not any(q.startswith(p + ".") for q in PROFILE.known_paths())
+    }
     # Mappings that are null show as one key.
     lists = {"docker.registries", "preload"}
     assert set(origins) - leaves == {"mirror.security", "docker.repository", *lists}
