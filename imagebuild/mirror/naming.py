@@ -112,10 +112,10 @@ def _legacy_mysql(image: str, version: str | None) -> Chain:
     return Chain((f"{name}{int(found[1])}.{int(found[2] or 0)}:{tag}",), End.PULLS)
 
 
-def image_problem(image: str) -> str:
-    """Why a name cannot be `docker_image` or `backup_docker_image`, "" when it can.
+def image_problem(image: str, *, tag_allowed: bool = False) -> str:
+    """Why a name cannot be `docker_image`, "" when it can: Trove appends `:VERSION` to it.
 
-    Trove appends `:VERSION` to it.
+    With `tag_allowed`, why it cannot be `backup_docker_image`: a tag stays there.
     """
     if not image:
         return "it is empty"
@@ -127,7 +127,7 @@ def image_problem(image: str) -> str:
         return "it has a digest, and Trove appends :VERSION to it: that is no image's name"
     if re.fullmatch(r"[^/]+:[0-9]+/?", image):
         return "it is a registry alone (or has a tag): the repository is missing"
-    if has_tag(image):
+    if has_tag(image) and not tag_allowed:
         return "it has a tag, and Trove appends :VERSION to it: that is no image's name"
     try:
         Reference.parse(image)

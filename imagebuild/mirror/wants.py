@@ -1,6 +1,6 @@
-"""What Trove's datastore versions need of a registry, and whether it is really there.
+"""What Trove's datastore versions need of a registry.
 
-    versions + names of images ──needs_of──▶ needs ──answer──▶ answers, each with its reason
+    versions + names of images ──needs_of──▶ needs ──answer (answers.py)──▶ answers
 
 The names of images are what is, or will be, in trove-guestagent.conf; how a guest makes
 references of them is in naming.py.
@@ -9,23 +9,25 @@ references of them is in naming.py.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from imagebuild.config.mirrorlist import MirrorList, Role
 from imagebuild.errors import UsageError
 from imagebuild.mirror.naming import (
     DATASTORES,
+    DEFAULT_IMAGES,
     NEWEST,
     WRONG_DATASTORES,
     Chain,
     End,
     backup_chain,
     database_image,
-    image_problem,
 )
-from imagebuild.registry.reference import Reference
+
+if TYPE_CHECKING:
+    from imagebuild.cloud.datastores import DatastoreVersion
 
 
 @dataclass(frozen=True)
@@ -73,70 +75,25 @@ _WHEN = {
 
 @dataclass(frozen=True)
 class Need:
-    """One image that guests of a version ask for; of a chain, the first that is there."""
+    """One image that guests of a version ask for; of a chain, the first that is there.
+
+    `configured` is the name without a version, as the guest's configuration has it.
+    """
 
     version: Version
     purpose: Purpose
+    configured: str
     chain: Chain
+
+    @property
+    def is_backup(self) -> bool:
+        """Whether it makes backups; else it is the database's."""
+        return self.purpose in (Purpose.BACKUP, Purpose.BACKUP_AFTER_REBUILD)
 
     @property
     def when(self) -> str:
         """When a guest asks for it, for people."""
         return _WHEN[self.purpose]
-
-
-@dataclass(frozen=True)
-class Seen:
-    """A reference in its registry: its `digest`, "" when there is no such tag.
-
-    `problem` says what the image lacks: a blob, a manifest of its index.
-    """
-
-    digest: str = ""
-    problem: str = ""
-
-
-#: Asks a registry for one image, all of it. Raises as the registry's client does.
-Look = Callable[[Reference], Seen]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Whether a need is met: by `image`, "" when by none; `reason` and `hint` are for people."""
-
-    need: Need
-    ok: bool
-    image: str = ""
-    digest: str = ""
-    reason: str = ""
-    hint: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Shape used by `--json`."""
-        version = self.need.version
-        return {
-            "datastore": version.datastore,
-            "manager": version.manager,
-            "version": version.name,
-            "number": version.number,
-            "purpose": self.need.purpose.value,
-            "ok": self.ok,
-            "wanted": list(self.need.chain.images),
-            "image": self.image,
-            "digest": self.digest,
-            "reason": self.reason,
-            "hint": self.hint,
-        }
-
-
-@dataclass(frozen=True)
-class Guests:
-    """How guests ask: `isolated` is Trove's [network] network_isolation, `login_at` the
-    [guest_agent] container_registry, None when it is not known.
-    """
-
-    isolated: bool = True
-    login_at: str | None = None
 
 
 def read_version(text: str) -> Version:
@@ -162,6 +119,13 @@ def read_version(text: str) -> Version:
     return Version(manager, manager, name or number, number)
 
 
+def versions_of(registered: Iterable[DatastoreVersion]) -> tuple[Version, ...]:
+    """Versions as Trove has them (imagebuild/cloud/datastores.py), the inactive ones, too:
+    their instances live on.
+    """
+    return tuple(Version(v.datastore, v.manager, v.name, v.number) for v in registered)
+
+
 def names_of_list(value: MirrorList) -> dict[str, ImageNames]:
     """By manager, the images that a mirror list makes in its target, for guests to use.
 
@@ -183,7 +147,10 @@ def names_of_list(value: MirrorList) -> dict[str, ImageNames]:
                 hint="give them one target, or take `datastore` away from one of them",
             )
     return {
-        manager: ImageNames(roles.get(Role.DATABASE, ""), roles.get(Role.BACKUP))
+        manager: ImageNames(
+            roles.get(Role.DATABASE) or DEFAULT_IMAGES.get(manager, manager),
+            roles.get(Role.BACKUP),
+        )
         for manager, roles in found.items()
     }
 
@@ -200,13 +167,13 @@ def needs_of(
     for version in versions:
         if version.manager not in DATASTORES:
             continue  # no code of Trove's, no container
-        image = names.get(version.manager) or ImageNames("")
+        image = names.get(version.manager) or ImageNames(DEFAULT_IMAGES[version.manager])
         pairs = [(Purpose.CREATE, Purpose.BACKUP, version.number)]
         if version.name != version.number:
             pairs.append((Purpose.REBUILD, Purpose.BACKUP_AFTER_REBUILD, version.name))
         for database, backup, tag in pairs:
             chain = Chain((database_image(image.database, tag),), End.PULLS)
-            found.append(Need(version, database, chain))
+            found.append(Need(version, database, image.database, chain))
             chain = backup_chain(version.manager, image.backup, tag, series)
-            found.append(Need(version, backup, chain))
+            found.append(Need(version, backup, image.backup or "", chain))
     return tuple(found)
