@@ -49,6 +49,8 @@ class _Token:
 class Authorizer:
     """Gives a request its Authorization header. Several threads may use it at once.
 
+    A scope is what the token specification calls so: `repository:NAME:pull,push`; several,
+    with a blank between them, where a request touches two repositories.
     `login` is asked for once, when the registry wants one: helpers may take time.
     """
 
@@ -110,8 +112,7 @@ class Authorizer:
                 where=f"{self._base}, token server {parts.scheme}://{parts.netloc}",
                 hint="its address (realm) is set in the registry's configuration",
             )
-        query = {"service": service, "scope": scope}
-        query = {k: v for k, v in query.items() if v}
+        query = {k: v for k, v in {"service": service, "scope": scope}.items() if v}
         headers: dict[str, str] = {}
         if self.login and self.login.token:
             form = query | {"grant_type": "refresh_token", "client_id": "imagebuild",
@@ -120,7 +121,10 @@ class Authorizer:
         else:
             if self.login:
                 headers["Authorization"] = _basic(self.login)
-            whole = urlencode([*parse_qsl(parts.query), *query.items()])
+            # Of several scopes, each is a parameter here, and in the form above they are one.
+            scopes = [("scope", s) for s in scope.split()]
+            known = [(k, v) for k, v in query.items() if k != "scope"]
+            whole = urlencode([*parse_qsl(parts.query), *known, *scopes])
             response = self._ask("GET", urlunsplit(parts._replace(query=whole)), headers, None)
         with response:
             return self._read(response, f"{parts.scheme}://{parts.netloc}")

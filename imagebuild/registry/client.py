@@ -7,30 +7,21 @@ it need not fit into memory.
 
 from __future__ import annotations
 
-import email.utils
-import functools
 import hashlib
 import json
 import os
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode, urljoin, urlsplit
 
 import requests
 import urllib3
 
-from imagebuild.errors import (
-    BuildError,
-    ConfigError,
-    ImagebuildError,
-    PreflightError,
-    TemporaryError,
-)
-from imagebuild.events import Emit, Note
+from imagebuild.errors import BuildError, ConfigError, PublishError, TemporaryError
+from imagebuild.events import Emit
 from imagebuild.files import MIB
-from imagebuild.registry.auth import Authorizer
-from imagebuild.registry.credentials import Login, credential_files, find_login
+from imagebuild.registry.exchange import ATTEMPTS, Exchange, back_off
 from imagebuild.registry.manifest import (
     INDEXES,
     MANIFESTS,
@@ -39,9 +30,11 @@ from imagebuild.registry.manifest import (
     Manifest,
     read_manifest,
 )
+from imagebuild.registry.problems import not_replaced, refused, said, wrong_content
+from imagebuild.registry.push import Upload, cancel
 from imagebuild.registry.reference import DIGEST, Reference
-from imagebuild.registry.settings import CERTS_D, RegistrySettings, certificates, is_loopback
-from imagebuild.registry.transport import Kind, NoAnswerError, Transport, reason, shown_host
+from imagebuild.registry.settings import CERTS_D, RegistrySettings
+from imagebuild.registry.transport import reason
 
 _ACCEPT = ", ".join((*INDEXES, *MANIFESTS, *SCHEMA_1))
 #: What registries take at most (distribution specification, "Pushing Manifests").
@@ -49,30 +42,16 @@ _LARGEST_MANIFEST = 4 * MIB
 #: Of a blob that is read into memory: configurations.
 _LARGEST_SMALL_BLOB = 8 * MIB
 _BLOCK = 256 << 10
-#: Bytes of an error's text that are looked at.
-_LONGEST_WORDS = 16 << 10
-
-#: Seconds to find out whether a registry on this host speaks TLS.
-_PROBE = (3.0, 3.0)
-_ATTEMPTS = 4
-#: Seconds before the second attempt; each later one waits twice as long.
-_FIRST_WAIT = 0.5
-#: Seconds that a registry may ask us to wait; for more, the person should decide.
-_LONGEST_WAIT = 60
-#: Seconds of waiting that are worth a word.
-_NOTABLE_WAIT = 5
 #: A download that brought this many bytes before it broke is going well.
 _PROGRESS = MIB
-_MAY_PASS = (408, 429, 500, 502, 503, 504)
-
-
-class _Server:
-    """A registry as we speak to it."""
-
-    def __init__(self, base: str, transport: Transport, authorizer: Authorizer) -> None:
-        self.base = base
-        self.transport = transport
-        self.authorizer = authorizer
+#: Seconds that a registry may ask us to wait; for more, the person should decide.
+_LONGEST_WAIT = 60.0
+#: Names in an answer, and answers to one question.
+_PAGE = 1000
+_MOST_PAGES = 1000
+#: How servers say that they have no such API.
+_NO_API = (400, 404, 405, 406, 501)
+_PUSH = "pull,push"
 
 
 class Client:
@@ -90,15 +69,9 @@ class Client:
         environ: Mapping[str, str] = os.environ,
         emit: Emit | None = None,
         certs_d: Path = CERTS_D,
+        longest_wait: float = _LONGEST_WAIT,
     ) -> None:
-        self._settings = {r.host: r for r in registries}
-        self._environ = environ
-        self._emit = emit
-        self._certs_d = certs_d
-        self._servers: dict[tuple[str, str], _Server] = {}
-        self._transports: dict[str, tuple[str, Transport]] = {}
-        self._lock = threading.RLock()
-        self._closed = threading.Event()
+        self._exchange = Exchange(registries, environ, emit, certs_d, longest_wait)
 
     def __enter__(self) -> Client:
         return self
@@ -107,11 +80,8 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """End the connections, and the waiting of other threads."""
-        self._closed.set()
-        with self._lock:
-            for _, transport in self._transports.values():
-                transport.close()
+        """End the connections, and the waiting and the transfers of other threads."""
+        self._exchange.close()
 
     def head_manifest(self, reference: Reference) -> Descriptor | None:
         """What a tag or digest stands for, None when there is none. Costs no pull quota.
@@ -136,7 +106,7 @@ class Client:
         headers = {"Accept": _ACCEPT}
         with self._request("GET", reference, f"manifests/{wanted}", headers) as answer:
             if answer.status_code != 200:
-                raise _refused(answer, reference, "the manifest")
+                raise refused(answer, reference, "the manifest")
             data = _read(answer, reference)
             manifest = read_manifest(data, answer.headers.get("Content-Type", ""), str(reference))
         # Of a tag, the digest that the registry itself tells is what is left to compare.
@@ -164,46 +134,66 @@ class Client:
 
         When the connection breaks, it is continued where it broke.
         """
+        host = self._exchange.server(reference).host
         at, failures = start, 0
         while at < blob.size:
             began = at
-            answer, skip = self._open(reference, blob, at)
-            with answer:
-                try:
-                    for block in answer.raw.stream(_BLOCK, decode_content=False):
-                        fresh = block[skip:]
-                        skip -= len(block) - len(fresh)
-                        at += len(fresh)
-                        if at > blob.size:
-                            raise wrong_content(reference, blob.digest, "it is longer")
-                        if fresh:
-                            yield fresh
-                    why = "the connection ended early"
-                except (urllib3.exceptions.HTTPError, OSError) as exc:
-                    why = reason(exc)
+            with host.limits.downloads.taken():
+                answer, skip = self._open(reference, blob, at)
+                with answer:
+                    try:
+                        for block in answer.raw.stream(_BLOCK, decode_content=False):
+                            fresh = block[skip:]
+                            skip -= len(block) - len(fresh)
+                            at += len(fresh)
+                            if at > blob.size:
+                                raise wrong_content(reference, blob.digest, "it is longer")
+                            if fresh:
+                                yield fresh
+                            self._exchange.check_open(host.name)
+                        why = "the connection ended early"
+                    except (urllib3.exceptions.HTTPError, OSError) as exc:
+                        why = reason(exc)
             if at == blob.size:
                 return
             failures = 0 if at - began >= _PROGRESS else failures + 1
             why = f"{why}, after {at} of {blob.size} bytes"
-            if failures == _ATTEMPTS:
+            if failures == ATTEMPTS:
                 raise TemporaryError(
                     "a download breaks off again and again",
                     where=f"{reference.name}@{blob.digest}",
                     detail=why,
                     hint="try again later: what has come is kept",
                 )
-            self._wait(_FIRST_WAIT * 2 ** max(failures - 1, 0), reference.registry, why)
+            self._exchange.wait(back_off(max(failures, 1)), reference.registry, why)
 
     def has_blob(self, reference: Reference, blob: Descriptor) -> bool:
         """Whether the repository has the blob, with its size: one HEAD."""
-        raise NotImplementedError
+        with self._request("HEAD", reference, f"blobs/{blob.digest}") as answer:
+            if answer.status_code == 404:
+                return False
+            if answer.status_code != 200:
+                raise refused(answer, reference, f"the blob {blob.digest}")
+            size = answer.headers.get("Content-Length", "")
+            return not size.isdecimal() or int(size) == blob.size
 
     def mount_blob(self, reference: Reference, blob: Descriptor, source: str) -> bool:
         """Have the repository take a blob from another one (`source`) of its registry.
 
         False where the registry does not do it: push the blob then.
         """
-        raise NotImplementedError
+        query = urlencode({"mount": blob.digest, "from": source})
+        with self._request(
+            "POST", reference, f"blobs/uploads/?{query}", actions=_PUSH,
+            besides=f"repository:{source}:pull",
+        ) as answer:  # fmt: skip
+            if answer.status_code == 201:
+                return True
+            place = answer.headers.get("Location")
+        if answer.status_code == 202 and place:
+            # It has begun an upload instead, which nobody would end.
+            cancel(self._exchange, reference, urljoin(answer.url, place))
+        return False
 
     def push_blob(
         self,
@@ -212,40 +202,154 @@ class Client:
         read: Callable[[int], Iterator[bytes]],
         progress: Callable[[int], None] | None = None,
     ) -> int:
-        """Send a blob; `read(start)` gives its bytes from there on. Returns bytes sent.
+        """Send a blob; `read(start)` gives its bytes from there on, and is called once for each
+        attempt. Returns bytes sent, all attempts counted.
 
-        The digest is made on the way: of what is not right, nothing stays (BuildError).
+        `progress` is told how much of the blob has been sent; less than before when it is begun
+        anew. The digest is made on the way: of what is not right, nothing stays (BuildError).
+        What `read` raises comes out as it is, at once; what the target does raises
+        TemporaryError, PreflightError or PublishError.
         """
-        raise NotImplementedError
+        return Upload(self._exchange, reference, blob, read, progress).run(
+            lambda: self.has_blob(reference, blob)
+        )
 
-    def put_manifest(self, reference: Reference, manifest: Manifest) -> None:
-        """Put a manifest byte for byte, under the reference's digest, or else its tag."""
-        raise NotImplementedError
+    def put_manifest(self, reference: Reference, manifest: Manifest) -> bool:
+        """Put a manifest byte for byte, under the reference's digest, or else its tag.
+
+        Whether the registry has noted what its `subject` refers to (OCI-Subject); where it has
+        not, the fallback tag is the caller's to keep (distribution specification 1.1,
+        "Pushing Manifests with Subject").
+        """
+        if reference.digest and reference.digest != manifest.digest:
+            raise wrong_content(reference, reference.digest, f"it is {manifest.digest}")
+        path = f"manifests/{reference.digest or reference.tag}"
+        headers = {"Content-Type": manifest.media_type}
+        with self._request(
+            "PUT", reference, path, headers, data=manifest.data, actions=_PUSH
+        ) as answer:
+            if answer.status_code not in (200, 201, 202):
+                raise not_replaced(answer, reference)
+            told = answer.headers.get("Docker-Content-Digest", "")
+            if told.startswith("sha256:") and told != manifest.digest:
+                raise BuildError(
+                    "the registry has made another manifest of the one that it was given",
+                    where=str(reference.at(manifest.digest)),
+                    detail=f"it calls it {told}",
+                    hint="a proxy before the registry may change what passes through it",
+                )
+            return "OCI-Subject" in answer.headers
 
     def delete_manifest(self, reference: Reference) -> bool:
-        """Delete a digest, or a tag where the registry can do that; False: it was not there."""
-        raise NotImplementedError
+        """Delete a digest, or a tag where the registry can do that; False: it was not there.
+
+        Raises PublishError where the registry does not delete.
+        """
+        path = f"manifests/{reference.digest or reference.tag}"
+        with self._request("DELETE", reference, path, actions="delete") as answer:
+            if answer.status_code in (200, 202, 204):
+                return True
+            if answer.status_code == 404:
+                return False
+            what = "" if reference.digest else "tags alone, or "
+            if answer.status_code in (400, 405, 501):
+                raise PublishError(
+                    f"the registry does not delete {what}anything"
+                    if what
+                    else "the registry does not delete anything",
+                    where=str(reference),
+                    detail="\n".join(filter(None, (f"HTTP {answer.status_code}", said(answer)))),
+                    hint="docker's registry does with REGISTRY_STORAGE_DELETE_ENABLED=true; not "
+                    "all registries delete a tag: delete the digest then",
+                )
+            raise refused(answer, reference, "the deletion", writes=True)
 
     def tags(self, reference: Reference) -> list[str]:
         """All tags of a repository (paged), [] when there is no such repository."""
-        raise NotImplementedError
+        found: list[str] = []
+        for page in self._pages(reference, f"tags/list?n={_PAGE}", (404,)):
+            names = page.get("tags") or []
+            if not isinstance(names, list):
+                raise ConfigError("the registry's list of tags is none", where=reference.name)
+            found += map(str, names)
+        return list(dict.fromkeys(found))
 
     def referrers(self, reference: Reference) -> tuple[Descriptor, ...]:
         """Manifests that refer to the reference's digest: of the referrers API, or of the
         fallback tag `sha256-HEX` where the registry has no such API (distribution
         specification 1.1, "Listing Referrers").
         """
-        raise NotImplementedError
+        pages = list(self._pages(reference, f"referrers/{reference.digest}", _NO_API))
+        if not pages:
+            tag = reference.digest.replace(":", "-")
+            fallback = Reference(reference.registry, reference.repository, tag)
+            found = self.head_manifest(fallback)
+            if found is None or found.media_type not in INDEXES:
+                return ()
+            pages = [json.loads(self.get_manifest(fallback.at(found.digest)).data)]
+        unique: dict[str, Descriptor] = {}
+        try:
+            for page in pages:
+                for entry in page.get("manifests") or []:
+                    descriptor = Descriptor.from_json(entry)
+                    unique.setdefault(descriptor.digest, descriptor)
+        except (ValueError, TypeError) as exc:
+            raise ConfigError(
+                "the registry's list of referrers is damaged", where=str(reference), detail=str(exc)
+            ) from None
+        return tuple(unique.values())
+
+    def wants_login(self, registry: str) -> bool:
+        """Whether a registry (HOST or HOST:PORT) answers nobody without a login.
+
+        Docker Hub and others give tokens to everybody; then it depends on the repository.
+        """
+        return not self._exchange.is_open(registry)
 
     @property
     def quotas(self) -> tuple[tuple[str, int, int], ...]:
         """Host, pulls remaining and limit, of registries that tell (RateLimit-Remaining)."""
-        raise NotImplementedError
+        known = ((h.name, h.limits.quota) for h in self._exchange.hosts)
+        return tuple(sorted((name, q.remaining, q.limit) for name, q in known if q))
 
     @property
     def request_counts(self) -> dict[str, int]:
-        """How many requests were sent, by method."""
-        raise NotImplementedError
+        """How many requests about repositories were sent, by method, each attempt counted.
+
+        Not those to token servers and to stores that registries refer to.
+        """
+        return dict(self._exchange.counts)
+
+    def _pages(
+        self, reference: Reference, path: str, nothing: tuple[int, ...]
+    ) -> Iterator[dict[str, Any]]:
+        """The JSON objects that an answer and its `next` links give (RFC 8288); none for a
+        status of `nothing`.
+        """
+        seen: set[str] = set()
+        while path and path not in seen and len(seen) < _MOST_PAGES:
+            seen.add(path)
+            with self._request("GET", reference, path, {"Accept": "*/*"}) as answer:
+                if answer.status_code in nothing:
+                    return
+                if answer.status_code != 200:
+                    raise refused(answer, reference, "its list")
+                data = _read(answer, reference)
+                link = answer.links.get("next", {}).get("url", "")
+            try:
+                page = json.loads(data)
+            except (ValueError, RecursionError):
+                page = None
+            if not isinstance(page, dict):
+                raise ConfigError(
+                    "the registry's list is not the JSON that it should be",
+                    where=f"{reference.name}: {path}",
+                )
+            yield page
+            # A registry behind a proxy may give its inner name: only the path counts, and the
+            # login goes nowhere else.
+            parts = urlsplit(urljoin(answer.url, link)) if link else None
+            path = f"{parts.path}?{parts.query}" if parts else ""
 
     def _open(
         self, reference: Reference, blob: Descriptor, at: int
@@ -259,112 +363,21 @@ class Client:
         if answer.status_code == 206 and at and told.startswith(f"bytes {at}-"):
             return answer, 0
         with answer:
-            raise _refused(answer, reference, f"the blob {blob.digest}")
+            raise refused(answer, reference, f"the blob {blob.digest}")
 
     def _request(
-        self, method: str, reference: Reference, path: str, headers: Mapping[str, str]
-    ) -> requests.Response:
-        """Ask a registry about a repository, logged in as far as it wants that."""
-        server = self._server(reference)
-        scope = f"repository:{reference.repository}:pull"
-        url = f"{server.base}/v2/{reference.repository}/{path}"
-        authorization = server.authorizer.header(scope)
-        for _ in range(2):
-            login = {"Authorization": authorization} if authorization else {}
-            answer = self._ask(server.transport, method, url, {**headers, **login})
-            if answer.status_code != 401:
-                return answer
-            with answer:
-                said = _said(answer)
-            challenge = answer.headers.get("WWW-Authenticate", "")
-            authorization = server.authorizer.renew(challenge, scope, authorization)
-            if not authorization:
-                break
-        raise self._unauthorized(reference, server.authorizer.login, said)
-
-    def _ask(
         self,
-        transport: Transport,
         method: str,
-        url: str,
-        headers: Mapping[str, str],
-        data: Mapping[str, str] | None = None,
+        reference: Reference,
+        path: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        data: bytes | None = None,
+        actions: str = "pull",
+        besides: str = "",
     ) -> requests.Response:
-        """A request, tried again while that may help: an answer of any status but `_MAY_PASS`."""
-        attempt = 0
-        while True:
-            attempt += 1
-            try:
-                answer = transport.send(method, url, headers=headers, data=data)
-            except NoAnswerError as exc:
-                if exc.kind is not Kind.CONNECTION or attempt == _ATTEMPTS:
-                    raise _unreachable(exc) from None
-                self._wait(_FIRST_WAIT * 2 ** (attempt - 1), exc.host, str(exc))
-                continue
-            if answer.status_code not in _MAY_PASS:
-                return answer
-            with answer:
-                host, why = shown_host(answer.url), f"HTTP {answer.status_code}"
-                seconds = _retry_after(answer.headers.get("Retry-After", ""))
-                if attempt == _ATTEMPTS or (seconds or 0) > _LONGEST_WAIT:
-                    raise _busy(answer, seconds)
-            self._wait(_FIRST_WAIT * 2 ** (attempt - 1) if seconds is None else seconds, host, why)
-
-    def _wait(self, seconds: float, host: str, why: str) -> None:
-        if self._emit and seconds >= _NOTABLE_WAIT:
-            self._emit(Note(f"{host}: {why}; trying again in {seconds:.0f} s", warning=True))
-        if self._closed.wait(seconds):
-            raise TemporaryError("the registry is no longer asked", where=host, detail=why)
-
-    def _server(self, reference: Reference) -> _Server:
-        # A login may be for one repository alone (containers-auth.json(5)).
-        key = (reference.registry, reference.repository)
-        with self._lock:
-            if key not in self._servers:
-                base, transport = self._transport(reference)
-                self._servers[key] = _Server(
-                    base,
-                    transport,
-                    Authorizer(
-                        base,
-                        functools.partial(self._login, reference),
-                        functools.partial(self._ask, transport),
-                    ),
-                )
-            return self._servers[key]
-
-    def _transport(self, reference: Reference) -> tuple[str, Transport]:
-        registry = reference.registry
-        if registry not in self._transports:
-            settings = self._settings.get(registry) or RegistrySettings(registry)
-            ca_files = certificates(settings, self._certs_d)
-            transport = Transport(ca_files)
-            scheme = "http" if settings.plain_http else "https"
-            if is_loopback(registry) and not settings.plain_http and not ca_files:
-                scheme = _scheme_of_loopback(transport, registry)
-            self._transports[registry] = f"{scheme}://{reference.api_host}", transport
-        return self._transports[registry]
-
-    def _login(self, reference: Reference) -> Login | None:
-        settings = self._settings.get(reference.registry)
-        if settings and settings.username:
-            return Login(settings.username, settings.password, source="the caller's settings")
-        return find_login(reference.registry, reference.repository, self._environ)
-
-    def _unauthorized(self, reference: Reference, login: Login | None, said: str) -> PreflightError:
-        if login:
-            who = f"logged in as {login.username or 'the owner of a token'} ({login.source})"
-        else:
-            files = ", ".join(map(str, credential_files(self._environ)))
-            who = f"no login for {reference.registry} in {files}"
-        return PreflightError(
-            "the registry refuses access"
-            if login
-            else "the registry wants a login, or there is no such image",
-            where=str(reference),
-            detail="\n".join(filter(None, (who, said))),
-            hint=f"docker login {reference.registry}; some registries answer so, too, for "
-            "repositories that they do not have",
+        return self._exchange.request(
+            method, reference, path, headers, data=data, actions=actions, besides=besides
         )
 
 
@@ -380,114 +393,3 @@ def _read(answer: requests.Response, reference: Reference) -> bytes:
             "a download broke off", where=str(reference), detail=reason(exc), hint="try again"
         ) from None
     return data
-
-
-def _scheme_of_loopback(transport: Transport, registry: str) -> str:
-    """https, or http when a registry on this host does not speak TLS at all."""
-    try:
-        transport.send("GET", f"https://{registry}/v2/", headers={}, timeout=_PROBE).close()
-    except NoAnswerError as exc:
-        if exc.kind is Kind.CERTIFICATE:
-            return "https"
-    else:
-        return "https"
-    try:
-        transport.send("GET", f"http://{registry}/v2/", headers={}, timeout=_PROBE).close()
-    except NoAnswerError:
-        return "https"
-    return "http"
-
-
-def wrong_content(reference: Reference, digest: str, detail: str) -> BuildError:
-    """The error for bytes that are not what their digest says."""
-    return BuildError(
-        "the registry sends something else than was asked for",
-        where=f"{reference.name}@{digest}",
-        detail=detail,
-        hint="a proxy, or the registry's storage, has damaged it: push the image again, or take "
-        "another mirror",
-    )
-
-
-def _unreachable(exc: NoAnswerError) -> ImagebuildError:
-    if exc.kind is Kind.CERTIFICATE:
-        name = exc.host.partition("://")[2]
-        return PreflightError(
-            "the registry's certificate is not trusted",
-            where=exc.host,
-            detail=str(exc),
-            hint=f"say the CA that signed it (docker.registries of the profile), or put it where "
-            f"docker looks: {CERTS_D / name}/ca.crt",
-        )
-    if exc.kind is Kind.TLS:
-        return PreflightError(
-            "the registry does not speak TLS",
-            where=exc.host,
-            detail=str(exc),
-            hint="give it a certificate, or say that it speaks plain http",
-        )
-    return TemporaryError(
-        "cannot reach the registry",
-        where=exc.host,
-        detail=str(exc),
-        hint="is the name right, the host up, a proxy needed (https_proxy, no_proxy)?",
-    )
-
-
-def _busy(answer: requests.Response, seconds: float | None) -> TemporaryError:
-    limited = answer.status_code == 429
-    later = f"; it asks to come back in {seconds:.0f} s" if seconds else ""
-    return TemporaryError(
-        "the registry limits our requests" if limited else "the registry fails",
-        where=shown_host(answer.url),
-        detail="\n".join(filter(None, (f"HTTP {answer.status_code}{later}", _said(answer)))),
-        hint="try again later; who is logged in may ask more often (docker login)"
-        if limited
-        else "try again later",
-    )
-
-
-def _refused(answer: requests.Response, reference: Reference, what: str) -> ImagebuildError:
-    said = "\n".join(filter(None, (f"HTTP {answer.status_code}", _said(answer))))
-    if answer.status_code == 404:
-        parts = (
-            f"registry {reference.registry}",
-            f"repository {reference.repository}",
-            f"tag {reference.tag}" if reference.tag else "",
-            reference.digest,
-        )
-        return ConfigError(
-            f"the registry does not have {what}",
-            where=", ".join(filter(None, parts)),
-            detail=said,
-            hint="check the name, and that the image has been pushed",
-        )
-    if answer.status_code == 403:
-        return PreflightError(
-            "the registry refuses access",
-            where=str(reference),
-            detail=said,
-            hint=f"may the user of this login pull it? docker login {reference.registry}",
-        )
-    return BuildError(f"the registry does not give {what}", where=str(reference), detail=said)
-
-
-def _said(answer: requests.Response) -> str:
-    """The registry's own words (distribution specification, "Error Codes"), or nothing."""
-    try:
-        data = answer.raw.read(_LONGEST_WORDS, decode_content=True)
-        errors = json.loads(data)["errors"]
-        return "\n".join(f"{e.get('code', '')}: {e.get('message', '')}"[:300] for e in errors[:3])
-    except (urllib3.exceptions.HTTPError, OSError, ValueError, LookupError, TypeError,
-            AttributeError):  # fmt: skip
-        return ""
-
-
-def _retry_after(text: str) -> float | None:
-    """Seconds from a Retry-After header: a number or a date (RFC 9110, 10.2.3)."""
-    if text.strip().isdecimal():
-        return float(text)
-    try:
-        return max(email.utils.parsedate_to_datetime(text).timestamp() - time.time(), 0)
-    except (TypeError, ValueError):
-        return None

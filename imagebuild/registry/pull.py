@@ -277,7 +277,7 @@ class _Fetch:
             self._news.put(exc)
 
     def _fetch(self, client: Client, blob: Descriptor) -> None:
-        from imagebuild.registry.client import wrong_content
+        from imagebuild.registry.problems import wrong_content
 
         reference = self._resolved.reference
         # A second time: a piece that an earlier run left may be what was damaged.

@@ -65,3 +65,22 @@ def certificates(settings: RegistrySettings, certs_d: Path = CERTS_D) -> list[Pa
             hint="let others read the directory: certificates are no secret",
         ) from exc
     return [settings.ca, *found] if settings.ca else found
+
+
+def client_certificate(
+    settings: RegistrySettings, certs_d: Path = CERTS_D
+) -> tuple[Path, Path | None] | None:
+    """The certificate that we show this registry, and its key (None: in the same file).
+
+    docker's are pairs NAME.cert and NAME.key (docs.docker.com/engine/security/certificates);
+    the first that has both counts.
+    """
+    if settings.client_certificate:
+        return settings.client_certificate, settings.client_key
+    directory = certs_d / settings.host
+    try:
+        found = sorted(p for p in directory.iterdir() if p.suffix == ".cert")
+    except OSError:  # `certificates` says what is wrong
+        return None
+    pairs = ((path, path.with_suffix(".key")) for path in found)
+    return next(((path, key) for path, key in pairs if key.exists()), None)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import enum
 import re
 import ssl
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -24,6 +25,8 @@ from imagebuild.registry.settings import is_loopback
 #: Seconds to connect, and without a byte.
 TIMEOUT = (10.0, 30.0)
 _REDIRECTS = (301, 302, 303, 307, 308)
+#: Those that keep the method and the body (RFC 9110, 15.4).
+_SAME_METHOD = (307, 308)
 _MOST_REDIRECTS = 5
 _CONNECTIONS = 16
 
@@ -33,6 +36,7 @@ class Kind(enum.Enum):
 
     CERTIFICATE = "the certificate is not trusted"
     TLS = "no TLS"
+    CLIENT_CERTIFICATE = "a client certificate is wanted"
     CONNECTION = "not reached"
 
 
@@ -45,15 +49,68 @@ class NoAnswerError(Exception):
         self.host = host
 
 
-class Transport:
-    """Connections of one registry and of the servers that it refers to."""
+class Body:
+    """Bytes to be sent as they come, once: `size` of them, so that a Content-Length is sent.
 
-    def __init__(self, ca_files: Iterable[Path]) -> None:
+    Without one it would be a chunked transfer, at which some registries and proxies stall
+    (go-containerregistry issues 1392 and 1766).
+    """
+
+    def __init__(self, blocks: Iterator[bytes], size: int) -> None:
+        # requests takes a body of no bytes for one of unknown length.
+        if size < 1:
+            raise ValueError("a body has at least one byte")
+        self._blocks: Iterator[bytes] | None = blocks
+        self._size = size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[bytes]:
+        blocks, self._blocks = self._blocks, None
+        if blocks is None:
+            raise RuntimeError("the body of a request was to be sent a second time")
+        return blocks
+
+
+#: What a request may send: a form, bytes, or bytes as they come.
+Data = Mapping[str, str] | bytes | Body
+
+
+class Transport:
+    """Connections of one registry and of the servers that it refers to.
+
+    What is special to the registry holds for it alone: any certificate (`insecure`), and our
+    own (`client`: PEM files of the certificate and its key).
+    """
+
+    def __init__(
+        self,
+        ca_files: Iterable[Path],
+        *,
+        host: str = "",
+        insecure: bool = False,
+        client: tuple[Path, Path | None] | None = None,
+    ) -> None:
+        ca_files = tuple(ca_files)
         self._session = requests.Session()
         self._session.headers["User-Agent"] = f"imagebuild/{__version__}"
         # Blobs are wanted as they are, and ranges of them.
         self._session.headers["Accept-Encoding"] = "identity"
         self._session.mount("https://", _Adapter(_trust(ca_files)))
+        self._insecure = _origin(f"https://{host}") if insecure else None
+        if insecure or client:
+            context = _trust(ca_files)
+            if client:
+                _show(context, *client)
+            if insecure:
+                context.check_hostname = False
+                context.verify_mode = ssl.CERT_NONE
+                # The list's author knows; the word would come with each connection.
+                name = re.escape(host.rpartition(":")[0] or host)
+                warnings.filterwarnings("ignore", f"Unverified HTTPS request.*{name}")
+            # requests compares in small letters.
+            self._session.mount(f"https://{host.lower()}/", _Adapter(context))
 
     def close(self) -> None:
         """End the connections."""
@@ -65,22 +122,27 @@ class Transport:
         url: str,
         *,
         headers: Mapping[str, str],
-        data: Mapping[str, str] | None = None,
+        data: Data | None = None,
         timeout: tuple[float, float] = TIMEOUT,
     ) -> requests.Response:
-        """One request; GET and HEAD follow redirects, without the login to other servers.
+        """One request. Redirects are followed, without the login to other servers; not where
+        a form would go to them, or a `Body`, which cannot be sent twice.
 
         The body is not read yet: close the response. Raises NoAnswerError.
         """
         sent = dict(headers)
+        if method in ("GET", "HEAD"):
+            followed: tuple[int, ...] = _REDIRECTS
+        else:
+            followed = _SAME_METHOD if data is None or isinstance(data, bytes) else ()
         for _ in range(_MOST_REDIRECTS + 1):
             response = self._send(method, url, sent, data, timeout)
             place = response.headers.get("Location")
-            if method not in ("GET", "HEAD") or response.status_code not in _REDIRECTS or not place:
+            if response.status_code not in followed or not place:
                 return response
             response.close()
             target = urljoin(url, place)
-            if _origin(target) != _origin(url):
+            if not same_origin(target, url):
                 sent.pop("Authorization", None)
             url = target
         raise NoAnswerError(Kind.CONNECTION, shown_host(url), "too many redirects")
@@ -90,7 +152,7 @@ class Transport:
         method: str,
         url: str,
         headers: Mapping[str, str],
-        data: Mapping[str, str] | None,
+        data: Data | None,
         timeout: tuple[float, float],
     ) -> requests.Response:
         host = shown_host(url)
@@ -105,13 +167,16 @@ class Transport:
                 stream=True,
                 allow_redirects=False,
                 timeout=timeout,
+                verify=_origin(url) != self._insecure,
                 # As Go's, and so docker's: never a proxy for this host itself.
                 proxies=direct if is_loopback(urlsplit(url).netloc.rpartition("@")[2]) else None,
             )
         except requests.exceptions.SSLError as exc:
             raise NoAnswerError(_kind(str(exc)), host, reason(exc)) from None
         except requests.RequestException as exc:
-            raise NoAnswerError(Kind.CONNECTION, host, reason(exc)) from None
+            # In TLS 1.3 the alert may come when the request has been sent.
+            kind = Kind.CLIENT_CERTIFICATE if _wants_certificate(str(exc)) else Kind.CONNECTION
+            raise NoAnswerError(kind, host, reason(exc)) from None
         except (OSError, ValueError) as exc:
             # Not a file where REQUESTS_CA_BUNDLE says; a redirect to something that is no URL.
             raise PreflightError(
@@ -150,7 +215,28 @@ def _trust(ca_files: Iterable[Path]) -> ssl.SSLContext:
     return context
 
 
+def _show(context: ssl.SSLContext, certificate: Path, key: Path | None) -> None:
+    try:
+        # A key with a passphrase would be asked for at the terminal.
+        context.load_cert_chain(certificate, key, password="")
+    except (OSError, ssl.SSLError) as exc:
+        raise PreflightError(
+            "a client certificate cannot be used",
+            where=f"{certificate}, key {key or 'in the same file'}",
+            detail=getattr(exc, "strerror", None) or str(exc),
+            hint="PEM files are expected, the key without a passphrase",
+        ) from exc
+
+
+def _wants_certificate(text: str) -> bool:
+    """Whether a server has ended the handshake for want of our certificate (RFC 8446, 6.2)."""
+    words = re.sub(r"[^a-z]+", " ", text.lower())
+    return any(w in words for w in ("certificate required", "alert bad certificate"))
+
+
 def _kind(text: str) -> Kind:
+    if _wants_certificate(text):
+        return Kind.CLIENT_CERTIFICATE
     if "CERTIFICATE_VERIFY_FAILED" in text or "doesn't match" in text:
         return Kind.CERTIFICATE
     # What OpenSSL's releases say of a plain answer; urllib3 goes by the same words. The rest,
@@ -163,6 +249,11 @@ def _kind(text: str) -> Kind:
 def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
     """Keeps requests from looking into ~/.netrc."""
     return request
+
+
+def same_origin(one: str, other: str) -> bool:
+    """Whether two URLs are of one server, by scheme, name and port."""
+    return _origin(one) == _origin(other)
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:

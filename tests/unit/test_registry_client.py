@@ -15,7 +15,7 @@ import pytest
 
 from imagebuild.errors import BuildError, ConfigError, PreflightError, TemporaryError
 from imagebuild.events import Event, Note
-from imagebuild.registry import client as client_module
+from imagebuild.registry import exchange
 from imagebuild.registry.client import Client
 from imagebuild.registry.manifest import Descriptor
 from imagebuild.registry.reference import Reference
@@ -32,7 +32,7 @@ OTHER = "hunter3"
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "_FIRST_WAIT", 0.01)
+    monkeypatch.setattr(exchange, "_FIRST_WAIT", 0.01)
     for name in ("http_proxy", "https_proxy", "all_proxy", "REQUESTS_CA_BUNDLE"):
         monkeypatch.delenv(name, raising=False)
 
@@ -160,7 +160,7 @@ def test_limit_is_waited_for_as_long_as_the_registry_says(
     fake.meddle = meddle
     registry = RegistrySettings(fake.host, plain_http=True)
     with Client([registry], environ={"HOME": "/nonexistent"}, emit=told.append) as client:
-        monkeypatch.setattr(client._closed, "wait", waits.append)
+        monkeypatch.setattr(client._exchange.closed, "wait", waits.append)
         assert client.head_manifest(reference(fake))
     assert len(waits) == 1
     assert 28 <= waits[0] <= 30
@@ -191,7 +191,7 @@ def test_registry_that_is_not_there() -> None:
 def test_close_ends_the_waiting_of_other_threads(
     fake: Fake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "_FIRST_WAIT", 30)
+    monkeypatch.setattr(exchange, "_FIRST_WAIT", 30)
     fake.meddle = lambda handler: handler.answer(503)
     client = connect(fake)
     caught: list[Exception] = []
@@ -389,7 +389,7 @@ def test_login_is_not_sent_to_a_token_server_in_clear(tmp_path: Path) -> None:
     with RegistryServer(tmp_path / "r", tls=LOOPBACK) as server:
         registry = RegistrySettings(server.host, server.ca, username="me", password=PASSWORD)
         with Client([registry]) as client:
-            authorizer = client._server(reference(server)).authorizer
+            authorizer = client._exchange.server(reference(server)).authorizer
             challenge = 'Bearer realm="http://tokens.example.org/",service="x"'
             with pytest.raises(PreflightError, match="without TLS"):
                 authorizer.renew(challenge, "repository:a:pull", None)

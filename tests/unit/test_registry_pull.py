@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from imagebuild.errors import BuildError, ConfigError, PreflightError, TemporaryError
-from imagebuild.registry import client as client_module
+from imagebuild.registry import exchange
 from imagebuild.registry import pull as pull_module
 from imagebuild.registry.client import Client
 from imagebuild.registry.layout import Layout
@@ -30,7 +30,7 @@ INDEX = index(attestation(AMD64), ARM64, AMD64, attestation(ARM64))
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "_FIRST_WAIT", 0.01)
+    monkeypatch.setattr(exchange, "_FIRST_WAIT", 0.01)
 
 
 @pytest.fixture(scope="module")
