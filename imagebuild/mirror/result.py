@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import enum
+import signal
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from imagebuild.errors import ExitCode, Interrupted, PublishError
 from imagebuild.mirror.items import Item
 from imagebuild.registry.reference import Reference
 
@@ -25,11 +28,31 @@ class Outcome(enum.Enum):
 BAD = (Outcome.MISSING, Outcome.FAILED, Outcome.SKIPPED)
 
 
+class MissingError(PublishError):
+    """The source does not have what the list asks for: the outcome is MISSING."""
+
+
+class GivenUpError(PublishError):
+    """Not tried, since its registry does not serve anybody: the outcome is SKIPPED."""
+
+
+def outcome_of(error: Exception) -> Outcome:
+    """What the end of an item is that failed with this error."""
+    if isinstance(error, MissingError):
+        return Outcome.MISSING
+    return Outcome.SKIPPED if isinstance(error, GivenUpError) else Outcome.FAILED
+
+
 @dataclass(frozen=True)
 class Result:
     """The end of one item. Bytes are of the wire. `error` is ImagebuildError.to_json's form.
 
-    `before` is the digest that the target's tag had; "" when it was not there.
+    `digest` is what the target's tag stands for, `source_digest` what the source's: another
+    one only where platforms were chosen, or docker has copied. `before` is the digest that
+    the target's tag had; "" when it was not there. `tags` are those that were put, and that
+    are ours from now on; `backup` the one of them that keeps the image from before. `size`:
+    all blobs of the image, 0 when nobody had to know. `referrers`: how many manifests that
+    refer to the image were put. `repaired`: how many blobs the target had lost (`deep`).
     """
 
     item: Item
@@ -42,23 +65,88 @@ class Result:
     seconds: float = 0.0
     tags: tuple[str, ...] = ()
     error: dict[str, Any] | None = None
+    source_digest: str = ""
+    size: int = 0
+    referrers: int = 0
+    repaired: int = 0
+    backup: str = ""
+    made_as: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Shape used by `--json`."""
-        raise NotImplementedError
+        return {
+            "source": str(self.item.source),
+            "target": str(self.item.target),
+            "outcome": self.outcome.value,
+            "digest": self.digest,
+            "source_digest": self.source_digest,
+            "before": self.before,
+            "tags": list(self.tags),
+            "backup": self.backup,
+            "aliases": list(self.item.aliases),
+            "platforms": list(self.item.platforms),
+            "datastore": self.item.datastore,
+            "role": self.item.role.value,
+            "size": self.size,
+            "bytes_copied": self.bytes_copied,
+            "bytes_mounted": self.bytes_mounted,
+            "bytes_present": self.bytes_present,
+            "referrers": self.referrers,
+            "repaired": self.repaired,
+            "seconds": round(self.seconds, 3),
+            "error": self.error,
+        }
 
 
 @dataclass(frozen=True)
 class Report:
-    """All items of one run, in the list's order; `quotas`: what registries still grant us."""
+    """All items of one run, in the list's order; `quotas`: what registries still grant us.
+
+    `notes` are what the person should know of the run as a whole.
+    """
 
     results: tuple[Result, ...]
     seconds: float
     requests: dict[str, int] = field(default_factory=dict)  # by method
     quotas: tuple[tuple[str, int, int], ...] = ()  # host, remaining, limit
     removed: tuple[Reference, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def failed(self) -> bool:
         """Whether anything is missing in the target."""
         return any(r.outcome in BAD for r in self.results)
+
+    @property
+    def outcomes(self) -> dict[Outcome, int]:
+        """How many items ended how; all six are there."""
+        counted = Counter(r.outcome for r in self.results)
+        return {o: counted[o] for o in Outcome}
+
+    def to_json(self) -> dict[str, Any]:
+        """Shape used by `--json`."""
+        return {
+            "failed": self.failed,
+            "outcomes": {o.value: n for o, n in self.outcomes.items()},
+            "bytes_copied": sum(r.bytes_copied for r in self.results),
+            "bytes_mounted": sum(r.bytes_mounted for r in self.results),
+            "bytes_present": sum(r.bytes_present for r in self.results),
+            "seconds": round(self.seconds, 3),
+            "requests": dict(self.requests),
+            "quotas": [
+                {"registry": host, "remaining": remaining, "limit": limit}
+                for host, remaining, limit in self.quotas
+            ],
+            "notes": list(self.notes),
+            "results": [r.to_json() for r in self.results],
+            "removed": [str(r) for r in self.removed],
+        }
+
+
+class RunInterrupted(Interrupted):
+    """A run was interrupted; `report` says what it had done, the rest being SKIPPED."""
+
+    def __init__(self, cause: Interrupted, report: Report) -> None:
+        interrupted = cause.exit_code == ExitCode.INTERRUPTED
+        super().__init__(signal.SIGINT if interrupted else signal.SIGTERM)
+        self.report = report

@@ -31,7 +31,8 @@ SCHEMA_1 = (
     f"{_DOCKER}.distribution.manifest.v1+prettyjws",
     f"{_DOCKER}.distribution.manifest.v1+json",
 )
-_CONFIGS = (
+#: Of images; what else has a configuration is an artifact.
+IMAGE_CONFIGS = (
     f"{_OCI}.config.v1+json",
     f"{_DOCKER}.container.image.v1+json",
 )
@@ -181,7 +182,7 @@ def image_manifest(manifest: Manifest, where: str) -> ImageManifest:
         )
     config = _descriptor(document.get("config"), where)
     kind = document.get("artifactType") or config.media_type
-    if config.media_type not in _CONFIGS:
+    if config.media_type not in IMAGE_CONFIGS:
         raise ConfigError(
             "this is no container image",
             where=where,

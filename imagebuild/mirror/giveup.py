@@ -1,0 +1,52 @@
+"""Registries that fail for everybody: the first failure is told, the others do not wait for it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from imagebuild.errors import ImagebuildError, PreflightError, TemporaryError
+from imagebuild.mirror.result import GivenUpError
+
+
+class Registries:
+    """Which registries of a run are not asked any more, and why."""
+
+    def __init__(self) -> None:
+        self._failed: dict[str, ImagebuildError] = {}
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def asked(self, registry: str) -> Iterator[None]:
+        """Around requests to a registry. Raises GivenUpError in place of making them.
+
+        Where one such block is in another, an error is that of the inner one's registry.
+        """
+        with self._lock:
+            failed = self._failed.get(registry)
+        if failed:
+            raise GivenUpError(
+                "not tried: the registry has been given up",
+                where=registry,
+                detail="\n".join(filter(None, (failed.what, failed.detail))),
+                hint=failed.hint,
+            )
+        try:
+            yield
+        except (PreflightError, TemporaryError) as exc:
+            with self._lock:
+                if concerns_all(exc) and not any(exc is e for e in self._failed.values()):
+                    self._failed[registry] = exc
+            raise
+
+
+def concerns_all(error: ImagebuildError) -> bool:
+    """Whether whoever asks this registry next will hear the same.
+
+    The client's errors name a server (a URL) where it is the server that fails: not reached,
+    not trusted, no token for our login, too many requests; and an image or blob where it is
+    that which it does not give. A server's error (5xx) may be one of a single blob.
+    """
+    is_server = error.where.startswith(("http://", "https://"))
+    return is_server and error.what != "the registry fails"
