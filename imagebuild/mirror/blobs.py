@@ -44,6 +44,8 @@ class Tally:
     def __init__(self) -> None:
         self.bytes = dict.fromkeys(How, 0)
         self.copied = 0  # blobs
+        #: Bytes over the wire, failed attempts counted.
+        self.sent = 0
         self.total = 0
         #: Bytes of blobs on their way; a transfer of several images is in each one's.
         self.coming: dict[str, int] = {}
@@ -64,6 +66,7 @@ class _Transfer:
     #: Who waits for it: told it when it has ended.
     waiting: list[tuple[Tally, queue.SimpleQueue[_Transfer]]] = field(default_factory=list)
     how: How | None = None
+    sent: int = 0
     error: Exception | None = None
     ended: bool = False
 
@@ -138,6 +141,7 @@ class Transfers:
         how = transfer.how or How.PRESENT
         first = transfer.waiting[0][1] is ended if transfer.waiting else False
         how = how if first else How.PRESENT
+        tally.sent += transfer.sent if first else 0
         tally.bytes[how] += transfer.blob.size
         tally.copied += how is not How.PRESENT
 
@@ -201,7 +205,8 @@ class Transfers:
                 return How.PRESENT
             if self._mount(transfer):
                 return How.MOUNTED
-            self._client.push_blob(target, blob, functools.partial(self._read, transfer))
+            read = functools.partial(self._read, transfer)
+            transfer.sent = self._client.push_blob(target, blob, read)
         return How.COPIED
 
     def _mount(self, transfer: _Transfer) -> bool:

@@ -102,7 +102,7 @@ class ImageCopy:
             outcome,
             digest=digest or (planned.wanted.digest if planned.wanted else ""),
             before=planned.there.digest if planned.there else "",
-            bytes_copied=tally.bytes[How.COPIED],
+            bytes_copied=tally.sent,
             bytes_mounted=tally.bytes[How.MOUNTED],
             bytes_present=tally.bytes[How.PRESENT],
             tags=tags,

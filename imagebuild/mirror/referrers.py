@@ -123,12 +123,14 @@ class Subjects:
         at_digest = dataclasses.replace(target, tag="", digest=tree.manifest.digest)
         named = dataclasses.replace(target, tag=attached.tag, digest="")
         before = self._client.head_manifest(named if attached.tag else at_digest)
+        noted = False
         for node in tree.nodes():
-            self._client.put_manifest(at_digest.at(node.manifest.digest), node.manifest)
+            digest = node.manifest.digest
+            noted = self._client.put_manifest(at_digest.at(digest), node.manifest)
         if attached.tag:
             if before is None or before.digest != tree.manifest.digest:
                 self._client.put_manifest(named, tree.manifest)
-        else:
+        elif not noted:
             self._refer(at_digest.at(attached.subject), tree.manifest)
         return before is None or before.digest != tree.manifest.digest
 
