@@ -10,6 +10,7 @@ import base64
 import secrets
 from pathlib import Path
 
+from imagebuild import passwords
 from imagebuild.config.profile import Profile
 from imagebuild.config.profile import Registry as RegistryKey
 from imagebuild.config.words import AgentMode
@@ -17,9 +18,6 @@ from imagebuild.digest import of_bytes, of_secret
 from imagebuild.errors import ConfigError
 from imagebuild.files import MIB, read_limited
 from imagebuild.inputs import Certificate, Dev, DevKey, Registry
-
-#: The longest password line that is read, in characters.
-_LONGEST = 4096
 
 
 def resolve_certificates(profile: Profile) -> tuple[Certificate, ...]:
@@ -49,7 +47,7 @@ def resolve_dev(profile: Profile, *, for_run: bool) -> Dev | None:
         return None
     password = None
     if profile.guest.root_password_file:
-        password = _read_password(profile.guest.root_password_file, "guest.root_password_file")
+        password = passwords.read_file(profile.guest.root_password_file, "guest.root_password_file")
     if not for_run:
         return Dev(None, None, password)
     key = make_key() if profile.agent.mode is AgentMode.DEV else None
@@ -79,7 +77,7 @@ def _registry(entry: RegistryKey, where: str) -> Registry:
         ca = b"".join(_read_certificates(entry.ca, f"{where}.ca"))
     password = secret = ""
     if entry.password_file and entry.username:
-        password = _read_password(entry.password_file, f"{where}.password_file")
+        password = passwords.read_file(entry.password_file, f"{where}.password_file")
         salt = f"imagebuild registry {entry.host} {entry.username}".encode()
         secret = of_secret(password.encode(), salt, 16)
     return Registry(
@@ -99,25 +97,6 @@ def _read(path: Path, what: str, key: str) -> bytes:
         raise ConfigError(
             f"cannot read {what}", where=str(path), detail=str(exc), hint=f"check the key {key}"
         ) from exc
-
-
-def _read_password(path: Path, key: str) -> str:
-    """The one line of a password file."""
-    data = _read(path, "a password file", key)
-    try:
-        lines = data.decode().splitlines()
-    except UnicodeDecodeError:
-        lines = []
-    # A colon or a blank at an end would be read otherwise than it was meant.
-    if len(lines) != 1 or not lines[0].strip() or not lines[0].isprintable():
-        raise ConfigError(
-            "a password file must hold one line of printable characters",
-            where=str(path),
-            hint=f"write the password of {key} alone into that file",
-        )
-    if len(lines[0]) > _LONGEST:
-        raise ConfigError(f"the password is longer than {_LONGEST} characters", where=str(path))
-    return lines[0]
 
 
 def _read_certificates(path: Path, key: str) -> list[bytes]:

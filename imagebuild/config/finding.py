@@ -1,4 +1,7 @@
-"""Which profiles there are, by the names of their files: light enough for a shell's completion."""
+"""Which profiles and mirror lists there are, by the names of their files.
+
+Light enough for a shell's completion.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from imagebuild.errors import ConfigError
 from imagebuild.files import is_directory, is_file
 
 SUFFIXES = (".yaml", ".yml")
+#: The lock of a mirror list lies beside it.
+_LOCK = ".lock.yaml"
 
 
 def search_path(search: Sequence[Path]) -> list[Path]:
@@ -30,6 +35,11 @@ def search_path(search: Sequence[Path]) -> list[Path]:
     return [*search, user, profiles_dir()]
 
 
+def mirror_lists_path() -> list[Path]:
+    """Where mirror lists are looked for: the user's own directory, and the shipped one."""
+    return [platformdirs.user_config_path("imagebuild") / "mirror", profiles_dir() / "mirror"]
+
+
 def named_profiles(directories: Sequence[Path]) -> dict[str, Path]:
     """The files of the profiles that can be named; the first directory that has one counts.
 
@@ -44,7 +54,8 @@ def named_profiles(directories: Sequence[Path]) -> dict[str, Path]:
                 f"cannot read the directory {directory}: {exc.strerror}", where=str(directory)
             ) from exc
         for path in files:
-            is_profile = path.suffix in SUFFIXES and is_file(path)
-            if is_profile and not path.name.startswith(("_", ".")):
+            if path.name.startswith(("_", ".")) or path.name.endswith(_LOCK):
+                continue
+            if path.suffix in SUFFIXES and is_file(path):
                 found.setdefault(path.stem, path)
     return found
