@@ -48,6 +48,20 @@ def artifact(context: click.Context, _parameter: object, incomplete: str) -> lis
     return _items((n for n in names if not n.startswith(".")), incomplete, "file")
 
 
+def mirror_list(_context: object, _parameter: object, incomplete: str) -> list[CompletionItem]:
+    """A mirror list's name, or its file."""
+    from imagebuild.config.finding import mirror_lists_path, named_profiles
+    from imagebuild.errors import ConfigError
+
+    if "/" in incomplete:
+        return _items((), incomplete, "file")
+    try:
+        names = named_profiles(mirror_lists_path())
+    except (ConfigError, OSError):
+        names = {}
+    return _items(names, incomplete, "file")
+
+
 def word(name: str) -> Complete:
     """A closed choice of a profile: the name of its class in config/words.py."""
 

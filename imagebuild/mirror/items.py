@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from imagebuild.config.mirrorlist import ListedImage, MirrorList, Role
 from imagebuild.config.mirrorvalues import backup_tag
-from imagebuild.errors import ConfigError
+from imagebuild.errors import ConfigError, UsageError
 from imagebuild.mirror.selection import find
 from imagebuild.registry.reference import Reference
 
@@ -36,16 +36,21 @@ class Item:
 ListTags = Callable[[Reference], list[str]]
 
 
-def expand(value: MirrorList, tags: ListTags, places: Sequence[str] = ()) -> tuple[Item, ...]:
+def expand(
+    value: MirrorList, tags: ListTags, places: Sequence[str] = (), only: Sequence[str] = ()
+) -> tuple[Item, ...]:
     """The items of a list, in its order, each target once.
 
     `tags` is asked only for images whose rules need it. `places` says where each image of the
-    list stands. Raises ConfigError where two items have one target, where nothing fits a rule,
+    list stands. With patterns (see `choose`), images that none of them can mean are left out,
+    so that nobody is asked about them. Raises ConfigError where two items have one target, where nothing fits a rule,
     and what `tags` raises.
     """
     items: list[Item] = []
     owners: dict[str, tuple[str, str]] = {}  # full target name -> what has it, where
     for number, image in enumerate(value.images):
+        if only and not any(_may_mean(pattern, value, image) for pattern in only):
+            continue
         where = places[number] if number < len(places) else f"images[{number}]"
         for item in _of_image(value, image, tags, where):
             _claim(item, owners, where)
@@ -60,23 +65,37 @@ def matches(item: Item, patterns: Sequence[str]) -> bool:
     """
     names = set()
     for reference in (item.source, item.target):
-        last = reference.repository.rpartition("/")[2]
-        for name in (reference.name, reference.repository, last):
+        for name in _names(reference):
             names |= {name, f"{name}:{reference.tag}"}
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns for name in names)
+
+
+def _names(reference: Reference) -> tuple[str, ...]:
+    """What people may call a repository."""
+    last = reference.repository.rpartition("/")[2]
+    return reference.name, reference.repository, last
+
+
+def _may_mean(pattern: str, value: MirrorList, image: ListedImage) -> bool:
+    """Whether a pattern can mean some tag of an image."""
+    parts = (value.target.registry, value.target.prefix, image.repository)
+    target = Reference(parts[0], "/".join(filter(None, parts[1:])))
+    names = (*_names(Reference.parse(image.source)), *_names(target))
+    # A colon may stand before a tag, or in HOST:PORT.
+    ways = {pattern, pattern.rpartition(":")[0] or pattern}
+    return any(fnmatch.fnmatchcase(name, way) for way in ways for name in names)
 
 
 def choose(items: Sequence[Item], patterns: Sequence[str]) -> tuple[Item, ...]:
     """The items that one of the patterns means; all without patterns.
 
-    Raises ConfigError for a pattern that means none: it would hide a slip of the pen.
+    Raises UsageError for a pattern that means none: it would hide a slip of the pen.
     """
     for pattern in patterns:
         if not any(matches(item, [pattern]) for item in items):
-            raise ConfigError(
+            raise UsageError(
                 f"nothing in the list is called {pattern!r}",
-                where="--only",
-                detail="\n".join(f"{i.source} → {i.target}" for i in items[:20]),
+                where=f"--only {pattern}",
                 hint="a pattern is a name as the list has it, with or without registry and tag; "
                 "* stands for anything: 'db-backup-*', 'mysql:8.*'",
             )
