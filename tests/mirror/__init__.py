@@ -1,0 +1,1 @@
+"""Mirrors of container images, against real registries and Trove's own code."""
