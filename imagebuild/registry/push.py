@@ -62,14 +62,6 @@ class _AgainError(Exception):
         self.answer = answer
 
 
-class _MovedError(Exception):
-    """The body is to go to another place."""
-
-    def __init__(self, url: str) -> None:
-        super().__init__("moved")
-        self.url = url
-
-
 class _Source:
     """A blob's bytes, in pieces, with what has come of them."""
 
@@ -137,6 +129,7 @@ class Upload:
         self._progress = progress
         self._server = exchange.server(reference)
         self._scope = scope(reference, _ACTIONS)
+        self._url = ""
         #: Bytes sent of this attempt, and of all.
         self._at = self._sent = 0
 
@@ -161,26 +154,23 @@ class Upload:
                 return self._sent
 
     def _try(self) -> None:
-        self._at = 0
-        url = self._begin()
+        self._begin()
         try:
             for _ in range(_MOST_REDIRECTS):
-                try:
-                    url = self._send(url)
+                if self._send():
                     break
-                except _MovedError as moved:
-                    url = moved.url
             else:
-                raise self._broken(NoAnswerError(Kind.CONNECTION, shown_host(url), "redirects"))
-            self._commit(url)
+                moved = NoAnswerError(Kind.CONNECTION, shown_host(self._url), "too many redirects")
+                raise self._broken(moved)
+            self._commit()
         except _SourceError as exc:
-            cancel(self._exchange, self._reference, url)
+            cancel(self._exchange, self._reference, self._url)
             raise exc.cause from None
         except BaseException:
-            cancel(self._exchange, self._reference, url)
+            cancel(self._exchange, self._reference, self._url)
             raise
 
-    def _begin(self) -> str:
+    def _begin(self) -> None:
         reference = self._reference
         with self._exchange.request(
             "POST", reference, "blobs/uploads/", actions=_ACTIONS
@@ -188,27 +178,27 @@ class Upload:
             place = answer.headers.get("Location")
             if answer.status_code != 202 or not place:
                 raise refused(answer, reference, "blobs", writes=True)
-            return self._place(answer, place)
+            self._url = self._place(answer, place)
 
-    def _send(self, url: str) -> str:
-        """Send the bytes. Returns where the upload is to be ended."""
+    def _send(self) -> bool:
+        """Send the bytes; False: they are to go to another place, from the first on."""
         size = self._blob.size
         source = _Source(self._read(0), self._told, self._wrong)
         self._at = 0
         try:
             while self._at < size:
-                url = self._send_piece(
-                    url, source, min(self._server.piece or size, size - self._at)
-                )
+                length = min(self._server.piece or size, size - self._at)
+                if not self._send_piece(source, length):
+                    return False
             if source.has_more():
                 raise self._wrong("it is longer")
         finally:
             source.close()
         if source.digest != self._blob.digest:
             raise self._wrong(f"it is {source.digest}")
-        return url
+        return True
 
-    def _send_piece(self, url: str, source: _Source, length: int) -> str:
+    def _send_piece(self, source: _Source, length: int) -> bool:
         start = self._at
         headers = {"Content-Type": _OCTETS}
         if self._server.piece:
@@ -216,17 +206,22 @@ class Upload:
         body = Body(source.piece(length), length)
         try:
             answer, authorization = self._exchange.send_body(
-                self._server, "PATCH", url, headers, body, scope=self._scope, timeout=_TIMEOUT
-            )
+                self._server, "PATCH", self._url, headers, body, scope=self._scope,
+                timeout=_TIMEOUT,
+            )  # fmt: skip
         except NoAnswerError as exc:
             raise self._broken(exc) from None
         with answer:
             place = answer.headers.get("Location", "")
-            if answer.status_code in (200, 201, 202, 204):
-                return self._place(answer, place) if place else url
-            if answer.status_code in _MOVED and place and not start:
-                raise _MovedError(self._place(answer, place))
-            raise self._failed(answer, authorization)
+            is_taken = answer.status_code in (200, 201, 202, 204)
+            # What a server sent on before the first byte counted, may come again in whole.
+            is_moved = answer.status_code in _MOVED and place and not start
+            if not is_taken and not is_moved:
+                raise self._failed(answer, authorization)
+            # It tells how far the upload has come, too: an older one is worth nothing.
+            if place:
+                self._url = self._place(answer, place)
+        return is_taken
 
     def _failed(self, answer: requests.Response, authorization: str | None) -> Exception:
         """What an answer means that does not take the bytes."""
@@ -247,9 +242,9 @@ class Upload:
         # 404: it has lost the upload; 416: it has other bytes of it than we sent.
         return _AgainError(error) if status in (404, 416) else error
 
-    def _commit(self, url: str) -> None:
+    def _commit(self) -> None:
         reference, digest = self._reference, self._blob.digest
-        parts = urlsplit(url)
+        parts = urlsplit(self._url)
         query = "&".join(filter(None, (parts.query, f"digest={digest}")))
         with self._exchange.send(
             self._server, "PUT", parts._replace(query=query).geturl(), reference,
@@ -304,12 +299,16 @@ class Upload:
 
 
 def cancel(exchange: Exchange, reference: Reference, url: str) -> None:
-    """End an upload without a blob: a registry would keep what has come for days."""
+    """End an upload without a blob: a registry would keep what has come for days.
+
+    `url` is the last that it gave. Nothing is raised: it forgets uploads by itself, too.
+    """
     server = exchange.server(reference)
     headers: dict[str, str] = {}
     with contextlib.suppress(NoAnswerError, ImagebuildError):
         ours = same_origin(url, server.host.base)
-        if ours and (login := server.authorizer.header(scope(reference, _ACTIONS))):
+        # distribution wants the right to delete for that.
+        if ours and (login := server.authorizer.header(scope(reference, f"{_ACTIONS},delete"))):
             headers["Authorization"] = login
         exchange.counts["DELETE"] += 1
         server.host.transport.send("DELETE", url, headers=headers, timeout=_CANCEL_TIMEOUT).close()
