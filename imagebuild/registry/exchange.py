@@ -46,7 +46,7 @@ _LONGEST_BACK_OFF = 30.0
 #: Seconds of waiting that are worth a word.
 _NOTABLE_WAIT = 5
 MAY_PASS = (408, 429, 500, 502, 503, 504)
-_LIMITED = 429
+LIMITED = 429
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,7 @@ class Exchange:
                 self._learn(limits, answer)
             if answer.status_code not in MAY_PASS:
                 return answer
-            if answer.status_code == _LIMITED:
+            if answer.status_code == LIMITED:
                 limited += 1
             else:
                 attempt += 1
@@ -248,7 +248,7 @@ class Exchange:
                 raise busy(answer, seconds, limits.quota if limits else None)
         if seconds is None:
             seconds = back_off(max(attempt, limited))
-            if answer.status_code != _LIMITED:
+            if answer.status_code != LIMITED:
                 self.wait(seconds, host, why)
                 return
         if limits is None:

@@ -134,6 +134,8 @@ def refused(
 
 
 def _advice(status: int, reference: Reference) -> str:
+    if status == 400:
+        return "a proxy on the way may change what passes through it"
     if status == 404:
         return f"some registries want the repository to be made first: {reference.repository}"
     if status == 405:

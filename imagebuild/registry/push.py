@@ -17,7 +17,7 @@ import requests
 
 from imagebuild.errors import BuildError, ImagebuildError, PreflightError, TemporaryError
 from imagebuild.files import MIB
-from imagebuild.registry.exchange import ATTEMPTS, MAY_PASS, Exchange, back_off, scope
+from imagebuild.registry.exchange import ATTEMPTS, LIMITED, MAY_PASS, Exchange, back_off, scope
 from imagebuild.registry.manifest import Descriptor
 from imagebuild.registry.problems import refused, said, unreachable
 from imagebuild.registry.reference import Reference
@@ -130,25 +130,32 @@ class Upload:
         self._server = exchange.server(reference)
         self._scope = scope(reference, _ACTIONS)
         self._url = ""
+        self._failures = 0
         #: Bytes sent of this attempt, and of all.
         self._at = self._sent = 0
 
     def run(self, has_blob: Callable[[], bool]) -> int:
         """Bytes sent."""
-        attempt = 0
+        limited = 0
         while True:
             try:
                 with self._server.limits.uploads.taken():
                     self._try()
                 return self._sent
             except _AgainError as exc:
-                attempt += 1
-                if attempt == ATTEMPTS:
-                    raise exc.error from None
-                if exc.answer is not None:
-                    self._exchange.stand_back(exc.answer, self._server.limits, attempt)
+                if exc.answer is not None and exc.answer.status_code == LIMITED:
+                    limited += 1
                 else:
-                    self._exchange.wait(back_off(attempt), self._server.host.base, exc.error.what)
+                    self._failures += 1
+                if exc.answer is not None:
+                    self._exchange.stand_back(
+                        exc.answer, self._server.limits, self._failures, limited
+                    )
+                elif self._failures == ATTEMPTS:
+                    raise exc.error from None
+                else:
+                    seconds = back_off(self._failures)
+                    self._exchange.wait(seconds, self._server.host.base, exc.error.what)
             # An answer may have been lost, or somebody else has brought it.
             if has_blob():
                 return self._sent
@@ -210,6 +217,9 @@ class Upload:
                 timeout=_TIMEOUT,
             )  # fmt: skip
         except NoAnswerError as exc:
+            # Some proxies hang up on what is too large for them. Once may be anything.
+            if self._failures and self._is_large():
+                self._server.piece = _PIECE
             raise self._broken(exc) from None
         with answer:
             place = answer.headers.get("Location", "")
@@ -234,7 +244,7 @@ class Upload:
             no_login = self._exchange.unauthorized(server, reference, said(answer))
             renewed = self._exchange.renew(server, answer, self._scope, authorization)
             return _AgainError(no_login) if renewed else no_login
-        if status in (413, 416) and not server.piece and self._blob.size > _PIECE:
+        if status in (413, 416) and self._is_large():
             least = answer.headers.get("OCI-Chunk-Min-Length", "")
             server.piece = max(_PIECE, int(least) if least.isdecimal() else 0)
             return _AgainError(refused(answer, reference, "a blob as large as this", writes=True))
@@ -277,6 +287,10 @@ class Upload:
                 "http.host in its configuration",
             )
         return url
+
+    def _is_large(self) -> bool:
+        """Whether smaller requests are left to be tried."""
+        return not self._server.piece and self._blob.size > _PIECE
 
     def _broken(self, exc: NoAnswerError) -> Exception:
         error = unreachable(exc)

@@ -22,6 +22,8 @@ from types import TracebackType
 _BLOCK = 64 << 10
 #: Of a body, how much the record of a request keeps: what tests read is JSON, not images.
 _KEPT = 64 << 10
+#: The first byte of a connection with TLS (RFC 8446, 5.1).
+_TLS_HANDSHAKE = b"\x16"
 _SECONDS = 120.0
 _LINGER_SECONDS = 30.0
 
@@ -71,6 +73,16 @@ class LoseAnswer:
 
 
 @dataclass(frozen=True)
+class Damage:
+    """Pass all on, with one byte of a body changed: the `at`th (from 0) of the answer's, or with
+    `request` of the request's.
+    """
+
+    at: int = 0
+    request: bool = False
+
+
+@dataclass(frozen=True)
 class Delay:
     """Pass the request on after so many seconds."""
 
@@ -93,7 +105,7 @@ class Call:
     function: Callable[[Request], Action | None]
 
 
-Action = Answer | CutRequest | CutAnswer | LoseAnswer | Delay | Slow | Call
+Action = Answer | CutRequest | CutAnswer | LoseAnswer | Damage | Delay | Slow | Call
 
 
 @dataclass
@@ -162,11 +174,9 @@ class _GoneError(Exception):
 
 
 class FaultProxy:
-    """Listens on a port of 127.0.0.1 for what is meant for another one."""
+    """Listens on a port of 127.0.0.1 (0: a free one) for what is meant for another one."""
 
     def __init__(self, port: int, target: int) -> None:
-        self.port = port
-        self.url = f"http://127.0.0.1:{port}"
         self.requests: list[Request] = []
         self.rules: list[Rule] = []
         self._target = target
@@ -177,7 +187,9 @@ class FaultProxy:
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._listener.bind(("127.0.0.1", port))
         self._listener.listen(64)
-        threading.Thread(target=self._accept, name=f"proxy-{port}", daemon=True).start()
+        self.port = self._listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        threading.Thread(target=self._accept, name=f"proxy-{self.port}", daemon=True).start()
 
     def add(self, rule: Rule) -> Rule:
         """From now on, the first rule that is for a request has its way with it."""
@@ -238,6 +250,8 @@ class FaultProxy:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         reader = _Reader(client)
         try:
+            if client.recv(1, socket.MSG_PEEK) == _TLS_HANDSHAKE:
+                raise _CutError  # who asks whether there is TLS is not left waiting
             while self._one(client, reader):
                 pass
             _linger(client)
@@ -314,8 +328,7 @@ class FaultProxy:
             answers = _Reader(upstream)
             if "100-continue" in request.headers.get("expect", "").lower():
                 client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-            cut = action if isinstance(action, CutRequest) else None
-            whole = self._send_body(upstream, head, reader, request, cut, pace)
+            whole = self._send_body(upstream, head, reader, request, action, pace)
             try:
                 answer = _Head.read(answers)
                 while answer.status < HTTPStatus.OK:
@@ -330,10 +343,12 @@ class FaultProxy:
         head: _Head,
         reader: _Reader,
         request: Request,
-        cut: CutRequest | None,
+        action: Action | None,
         pace: _Pace,
     ) -> bool:
         """Whether the service has taken all of it: it may have answered before the end."""
+        cut = action if isinstance(action, CutRequest) else None
+        damage = action if isinstance(action, Damage) and action.request else None
         for block in head.body(reader, is_request=True):
             data = block.data
             if cut and request.received + len(data) >= cut.after:
@@ -346,6 +361,8 @@ class FaultProxy:
                 raise _CutError
             if len(request.body) < _KEPT:
                 request.body += data[: _KEPT - len(request.body)]
+            if damage:
+                block = block.damaged(damage.at - request.received)
             pace.wait(len(data))
             request.received += len(data)
             if data and _speaks(upstream):
@@ -379,6 +396,7 @@ class FaultProxy:
         limit = action.after if isinstance(action, CutAnswer) else None
         if limit == 0:
             raise _CutError
+        damage = action if isinstance(action, Damage) and not action.request else None
         for block in answer.body(answers, is_request=False, method=request.method):
             data = block.data
             if limit is not None and request.sent + len(data) >= limit:
@@ -387,6 +405,8 @@ class FaultProxy:
                 raise _CutError
             if len(request.answer) < _KEPT:
                 request.answer += data[: _KEPT - len(request.answer)]
+            if damage:
+                block = block.damaged(damage.at - request.sent)
             pace.wait(len(data))
             client.sendall(block.raw)
             request.sent += len(data)
@@ -399,6 +419,14 @@ class _Block:
 
     data: bytes
     raw: bytes
+
+    def damaged(self, at: int) -> _Block:
+        """With another byte at this place, if it is in this block."""
+        if not 0 <= at < len(self.data):
+            return self
+        data = bytearray(self.data)
+        data[at] ^= 0x20
+        return _Block(bytes(data), bytes(data))
 
 
 class _Reader:
