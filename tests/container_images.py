@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import json
+import random
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -137,3 +138,24 @@ def index(*images: Image, kinds: Mapping[str, str] = OCI) -> Image:
         "manifests": [i.entry for i in images],
     }
     return Image(json.dumps(document).encode(), kinds["index"], children=images)
+
+
+def artifact(of: Image | None, kind: str, data: bytes, **annotations: str) -> Image:
+    """What refers to an image, as ORAS and cosign make it: an empty configuration, a `subject`."""
+    empty = b"{}"
+    manifest: dict[str, Any] = {
+        "schemaVersion": 2,
+        "mediaType": OCI["manifest"],
+        "artifactType": kind,
+        "config": descriptor(empty, "application/vnd.oci.empty.v1+json"),
+        "layers": [descriptor(data, kind)],
+        "annotations": annotations,
+    }
+    if of:
+        manifest["subject"] = descriptor(of.manifest, of.media_type)
+    return Image(json.dumps(manifest).encode(), OCI["manifest"], (empty, data))
+
+
+def noise(seed: int, size: int) -> bytes:
+    """A layer that does not compress; the same bytes for the same seed."""
+    return layer({f"noise-{seed}": random.Random(seed).randbytes(size)})  # noqa: S311 - content
