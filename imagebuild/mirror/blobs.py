@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from imagebuild.errors import ConfigError
 from imagebuild.mirror.giveup import Registries
 from imagebuild.mirror.holders import Holders
+from imagebuild.mirror.source import Source
 from imagebuild.mirror.workers import StoppedError, Workers, wait_for
 from imagebuild.registry.manifest import Descriptor
 from imagebuild.registry.reference import Reference
@@ -90,12 +91,14 @@ class Transfers:
     def __init__(
         self,
         client: Client,
+        source: Source,
         holders: Holders,
         registries: Registries,
         workers: Workers,
         stop: threading.Event,
     ) -> None:
         self._client = client
+        self._source = source
         self._holders = holders
         self._registries = registries
         self._workers = workers
@@ -226,7 +229,7 @@ class Transfers:
         blob = transfer.blob
         try:
             with self._registries.asked(transfer.source.registry):
-                for block in self._client.open_blob(transfer.source, blob, start):
+                for block in self._source.open_blob(transfer.source, blob, start):
                     if self._stop.is_set():
                         raise StoppedError
                     if not transfer.waiting:

@@ -25,6 +25,7 @@ from imagebuild.mirror.image import ImageCopy, Shared
 from imagebuild.mirror.planning import MirrorPlan, Planned
 from imagebuild.mirror.referrers import Subjects
 from imagebuild.mirror.result import Outcome, Report, Result, RunInterrupted, outcome_of
+from imagebuild.mirror.source import Source
 from imagebuild.mirror.workers import StoppedError, Workers
 
 if TYPE_CHECKING:
@@ -65,8 +66,10 @@ def run_plan(
     new_referrers: bool = False,
     jobs: int = _IMAGES,
     stop: threading.Event | None = None,
+    source: Source | None = None,
 ) -> Report:
-    """Do what the plan says. An item that fails does not stop the others.
+    """Do what the plan says, which was made with the same `source` (the client if not given).
+    An item that fails does not stop the others.
 
     `deep` also walks images whose tags are the same, and sends what the target has lost of
     them; `new_referrers` looks for signatures that came to them since. Both ask more than
@@ -74,13 +77,16 @@ def run_plan(
     then. Events come in the caller's thread. Raises RunInterrupted alone, with the same
     report, and nothing half-tagged.
     """
-    return _Run(client, plan, emit, stop or threading.Event(), deep, new_referrers, jobs).run()
+    return _Run(
+        client, source or client, plan, emit, stop or threading.Event(), deep, new_referrers, jobs
+    ).run()
 
 
 class _Run:
     def __init__(
         self,
         client: Client,
+        source: Source,
         plan: MirrorPlan,
         emit: Emit | None,
         stop: threading.Event,
@@ -100,11 +106,13 @@ class _Run:
         self._blobs = Workers(_BLOBS, self._stop)
         self._questions = Workers(_QUESTIONS, self._stop)
         registries = Registries()
-        holders = Holders(client, ((p.item.target, p.there is not None) for p in plan.planned))
+        targets = ((p.item.target, p.there is not None) for p in plan.planned)
+        holders = Holders(client, targets, source is client)
         self._shared = Shared(
             client,
+            source,
             self._questions,
-            Transfers(client, holders, registries, self._blobs, self._stop),
+            Transfers(client, source, holders, registries, self._blobs, self._stop),
             registries,
             Subjects(client),
             self._stop,

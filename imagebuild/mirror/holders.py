@@ -26,10 +26,17 @@ class Holders:
     """What is known of the repositories of a run; several threads may use it.
 
     `targets`: the names that the run has to do with, and whether something is there already.
+    `source_is_registry`: what is copied from has the blobs, and not a file that came from there.
     """
 
-    def __init__(self, client: Client, targets: Iterable[tuple[Reference, bool]]) -> None:
+    def __init__(
+        self,
+        client: Client,
+        targets: Iterable[tuple[Reference, bool]],
+        source_is_registry: bool = True,
+    ) -> None:
         self._client = client
+        self._source_is_registry = source_is_registry
         self._known: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
         self._siblings: dict[str, dict[str, Reference]] = defaultdict(dict)
         self._lock = threading.Lock()
@@ -50,7 +57,7 @@ class Holders:
         """
         with self._lock:
             known = list(self._known[target.registry, blob.digest])
-        if source.registry == target.registry:
+        if self._source_is_registry and source.registry == target.registry:
             known.append(source.repository)
         known = [r for r in dict.fromkeys(known) if r != target.repository]
         yield from known

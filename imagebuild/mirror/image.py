@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from imagebuild.errors import BuildError, ConfigError, ImagebuildError
+from imagebuild.errors import BuildError, ConfigError, ImagebuildError, PreflightError
 from imagebuild.mirror.blobs import How, Tally, Transfers
 from imagebuild.mirror.giveup import Registries
 from imagebuild.mirror.planning import Planned
 from imagebuild.mirror.referrers import Attached, Subjects, find_attached
 from imagebuild.mirror.result import Outcome, Result, outcome_of
+from imagebuild.mirror.source import Source
 from imagebuild.mirror.sourcetree import read_source
 from imagebuild.mirror.trees import Tree, read_tree
 from imagebuild.mirror.workers import StoppedError, Workers
@@ -32,6 +33,7 @@ class Shared:
     """What all images of a run share."""
 
     client: Client
+    source: Source
     questions: Workers
     transfers: Transfers
     registries: Registries
@@ -124,7 +126,7 @@ class ImageCopy:
             return planned.tree
         with self._shared.registries.asked(self._item.source.registry):
             return read_source(
-                self._client, self._item, planned.source.digest, planned.index,
+                self._shared.source, self._item, planned.source.digest, planned.index,
                 self._shared.questions.map,
             )  # fmt: skip
 
@@ -164,13 +166,21 @@ class ImageCopy:
         ]
         source = self._item.source
         with self._shared.registries.asked(source.registry):
-            return find_attached(self._client, source, digests, self._shared.questions)
+            return find_attached(self._shared.source, source, digests, self._shared.questions)
 
     def _foreign(self, trees: Sequence[Tree]) -> list[Descriptor]:
         """Layers that their makers keep elsewhere, where the source has them nevertheless."""
         blobs = list({b.digest: b for tree in trees for b in tree.foreign}.values())
         source = self._item.source
-        there = self._shared.questions.map(lambda b: self._client.has_blob(source, b), blobs)
+
+        def serves(blob: Descriptor) -> bool:
+            try:
+                next(self._shared.source.open_blob(source, blob), b"")
+            except (ConfigError, BuildError, PreflightError):
+                return False
+            return True
+
+        there = self._shared.questions.map(serves, blobs)
         return [b for b, is_there in zip(blobs, there, strict=True) if is_there]
 
     # What is put

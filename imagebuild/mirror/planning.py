@@ -12,7 +12,7 @@ import dataclasses
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from imagebuild.errors import ConfigError, ImagebuildError
 from imagebuild.mirror.giveup import Registries
@@ -20,6 +20,7 @@ from imagebuild.mirror.holders import Bytes, Holders, count_blobs
 from imagebuild.mirror.items import Item
 from imagebuild.mirror.lockfile import Lock, made_of, source_key
 from imagebuild.mirror.result import MissingError, Outcome, outcome_of
+from imagebuild.mirror.source import Source
 from imagebuild.mirror.sourcetree import read_source
 from imagebuild.mirror.trees import Tree, select
 from imagebuild.mirror.workers import Workers
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 _AT_ONCE = 8
 #: `made_of`'s engine for images that docker has copied.
 DOCKER = "docker"
+
+#: What a name stands for; None: nothing; or why that is not known.
+_Head: TypeAlias = "Descriptor | ImagebuildError | None"
 
 
 @dataclass(frozen=True)
@@ -95,15 +99,16 @@ def make_plan(
     known: Lock | None = None,
     count_bytes: bool = False,
     engine: str = "",
+    source: Source | None = None,
 ) -> MirrorPlan:
-    """Ask both sides.
+    """Ask both sides; `source` in place of the client for what is copied.
 
     With `lock` (`--locked`) the source's digests are the lock's, wherever the tags are now:
     ConfigError when an item is not in it. `known` is the lock file in any case, which saves
     a GET where platforms are chosen. What one item fails with is its `error`.
     """
     sources = {item: _source(item, lock) for item in items}
-    planner = _Planner(client, known or Lock(), engine)
+    planner = _Planner(client, source or client, known or Lock(), engine)
     try:
         planned = planner.plan(sources)
         if count_bytes and engine != DOCKER:
@@ -137,31 +142,37 @@ def _source(item: Item, lock: Lock | None) -> Reference:
 
 
 class _Planner:
-    def __init__(self, client: Client, known: Lock, engine: str) -> None:
+    def __init__(self, client: Client, source: Source, known: Lock, engine: str) -> None:
         self._client = client
+        self._source = source
         self._known = known
         self._engine = engine
         self._end = threading.Event()
         self._workers = Workers(_AT_ONCE, self._end)
         self._registries = Registries()
-        self._heads: dict[Reference, Descriptor | ImagebuildError | None] = {}
+        self._sources: dict[Reference, _Head] = {}
+        self._targets: dict[Reference, _Head] = {}
 
     def close(self) -> None:
         self._end.set()
 
     def plan(self, sources: dict[Item, Reference]) -> list[Planned]:
         """HEADs of all names, each once; then what has to be looked into."""
-        wanted: list[Reference] = []
-        for item, source in sources.items():
-            wanted += [source, *_targets(item)]
-        unique = list(dict.fromkeys(wanted))
-        self._heads = dict(zip(unique, self._workers.map(self._head, unique), strict=True))
+        names = [(self._source, name) for name in sources.values()]
+        names += [(self._client, name) for item in sources for name in _targets(item)]
+        unique = list(dict.fromkeys(names))
+        for (side, name), found in zip(unique, self._workers.map(self._head, unique), strict=True):
+            if side is self._source:
+                self._sources[name] = found
+            if side is self._client:
+                self._targets[name] = found
         return self._workers.map(lambda pair: self._one(*pair), sources.items())
 
     def count(self, planned: Iterable[Planned]) -> list[Planned]:
         """The same with the bytes of what is to be put; signatures and the like not counted."""
         whole = self._workers.map(self._with_tree, planned)
-        holders = Holders(self._client, ((p.item.target, p.there is not None) for p in whole))
+        targets = ((p.item.target, p.there is not None) for p in whole)
+        holders = Holders(self._client, targets, self._source is self._client)
         jobs = [(p.item.source, p.item.target, p.tree) for p in whole if p.tree]
         counts = iter(count_blobs(self._client, holders, jobs, self._workers))
         return [
@@ -170,13 +181,14 @@ class _Planner:
             for c in (next(counts) if p.tree else Bytes(0, 0),)
         ]
 
-    def _head(self, reference: Reference) -> Descriptor | ImagebuildError | None:
+    def _head(self, asked: tuple[Source, Reference]) -> _Head:
+        side, reference = asked
         with _Caught() as caught, self._registries.asked(reference.registry):
-            return self._client.head_manifest(reference)
+            return side.head_manifest(reference)
         return caught.error
 
     def _one(self, item: Item, asked: Reference) -> Planned:
-        source, there = self._heads[asked], self._heads[item.target]
+        source, there = self._sources[asked], self._targets[item.target]
         if isinstance(source, ImagebuildError):
             return Planned(item, None, None, error=source)
         if isinstance(there, ImagebuildError):
@@ -201,7 +213,7 @@ class _Planner:
         assert planned.wanted  # noqa: S101
         stale = []
         for target in _targets(item):
-            found = self._heads[target]
+            found = self._targets[target]
             if isinstance(found, ImagebuildError):
                 raise found
             if found is None or found.digest != planned.wanted.digest:
@@ -212,7 +224,7 @@ class _Planner:
         item, source = planned.item, planned.source
         assert source  # noqa: S101
         with self._registries.asked(item.source.registry):
-            whole = self._client.get_manifest(item.source.at(source.digest))
+            whole = self._source.get_manifest(item.source.at(source.digest))
         chosen = select(whole, item.platforms, str(item.source))
         index = chosen if chosen is not whole else None
         return dataclasses.replace(planned, wanted=chosen.descriptor, index=index)
@@ -223,7 +235,7 @@ class _Planner:
         assert planned.source  # noqa: S101 - there is no error
         item = planned.item
         with _Caught() as caught, self._registries.asked(item.source.registry):
-            tree = read_source(self._client, item, planned.source.digest, planned.index)
+            tree = read_source(self._source, item, planned.source.digest, planned.index)
             return dataclasses.replace(planned, tree=tree)
         return dataclasses.replace(planned, error=caught.error, stale_tags=())
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from imagebuild.errors import ConfigError, ImagebuildError, TemporaryError
 from imagebuild.mirror.result import GivenUpError
+from imagebuild.mirror.source import Source
 from imagebuild.mirror.trees import Tree, manifest_of, read_tree
 from imagebuild.mirror.workers import Workers
 from imagebuild.registry.manifest import INDEXES, Descriptor, Manifest
@@ -47,7 +48,7 @@ def fallback_tag(digest: str) -> str:
 
 
 def find_attached(
-    client: Client, source: Reference, digests: Sequence[str], workers: Workers
+    source: Source, name: Reference, digests: Sequence[str], workers: Workers
 ) -> list[Attached]:
     """All that the source has of these manifests, and of what was found itself.
 
@@ -59,13 +60,13 @@ def find_attached(
     asked: set[str] = set()
     for _ in range(_DEEPEST):
         asked |= set(level)
-        listed = workers.map(lambda d: _listed(client, source, d), level)
+        listed = workers.map(lambda d: _listed(source, name, d), level)
         tagged = workers.map(
-            lambda pair: _tagged(client, source, *pair), [(d, s) for d in level for s in COSIGN]
+            lambda pair: _tagged(source, name, *pair), [(d, s) for d in level for s in COSIGN]
         )
         wanted = [(d, "", r) for d, rs in zip(level, listed, strict=True) for r in rs]
         wanted += [t for t in tagged if t]
-        trees = workers.map(lambda w: _tree(client, source, w[2]), wanted)
+        trees = workers.map(lambda w: _tree(source, name, w[2]), wanted)
         for (subject, tag, _), tree in zip(wanted, trees, strict=True):
             if tree:
                 found.setdefault((tree.manifest.digest, tag), Attached(tree, subject, tag))
@@ -76,9 +77,9 @@ def find_attached(
     return list(found.values())
 
 
-def _listed(client: Client, source: Reference, digest: str) -> Sequence[Descriptor]:
+def _listed(source: Source, name: Reference, digest: str) -> Sequence[Descriptor]:
     try:
-        return client.referrers(source.at(digest))
+        return source.referrers(name.at(digest))
     except (TemporaryError, GivenUpError):
         raise
     except ImagebuildError:
@@ -86,11 +87,11 @@ def _listed(client: Client, source: Reference, digest: str) -> Sequence[Descript
 
 
 def _tagged(
-    client: Client, source: Reference, digest: str, suffix: str
+    source: Source, name: Reference, digest: str, suffix: str
 ) -> tuple[str, str, Descriptor] | None:
     tag = fallback_tag(digest) + suffix
     try:
-        there = client.head_manifest(dataclasses.replace(source, tag=tag, digest=""))
+        there = source.head_manifest(dataclasses.replace(name, tag=tag, digest=""))
     except (TemporaryError, GivenUpError):
         raise
     except ImagebuildError:
@@ -98,14 +99,14 @@ def _tagged(
     return (digest, tag, there) if there else None
 
 
-def _tree(client: Client, source: Reference, wanted: Descriptor) -> Tree | None:
+def _tree(source: Source, name: Reference, wanted: Descriptor) -> Tree | None:
     """What refers; None for one that is listed and gone, as clients' lists may have it."""
-    where = f"{source.name}@{wanted.digest}"
+    where = f"{name.name}@{wanted.digest}"
     try:
-        root = client.get_manifest(source.at(wanted.digest))
+        root = source.get_manifest(name.at(wanted.digest))
     except ConfigError:
         return None
-    return read_tree(root, lambda ds: [client.get_manifest(source.at(d.digest)) for d in ds], where)
+    return read_tree(root, lambda ds: [source.get_manifest(name.at(d.digest)) for d in ds], where)
 
 
 class Subjects:

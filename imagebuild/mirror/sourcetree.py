@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from imagebuild.errors import ConfigError
 from imagebuild.mirror.items import Item
 from imagebuild.mirror.result import MissingError
+from imagebuild.mirror.source import Source
 from imagebuild.mirror.trees import Tree, fits_platform, no_platform, read_tree
 from imagebuild.registry.manifest import IMAGE_CONFIGS, Descriptor, Manifest, image_config
 from imagebuild.registry.reference import Reference
-
-if TYPE_CHECKING:
-    from imagebuild.registry.client import Client
 
 #: Asks a function for each of many, in their order.
 Each = Callable[[Callable[[Descriptor], Manifest], Sequence[Descriptor]], Sequence[Manifest]]
 
 
 def read_source(
-    client: Client, item: Item, digest: str, index: Manifest | None = None, each: Each | None = None
+    source: Source, item: Item, digest: str, index: Manifest | None = None, each: Each | None = None
 ) -> Tree:
     """The image that the source has by this digest; below `index`, if that was made of it.
 
@@ -30,12 +27,12 @@ def read_source(
     where = str(item.source)
 
     def get(wanted: Descriptor) -> Manifest:
-        return client.get_manifest(item.source.at(wanted.digest))
+        return source.get_manifest(item.source.at(wanted.digest))
 
-    root = index or _root(client, item.source.at(digest))
+    root = index or _root(source, item.source.at(digest))
     tree = read_tree(root, lambda wanted: (each or _in_turn)(get, wanted), where)
     if item.platforms and not root.is_index:
-        _check_platform(client, item, tree)
+        _check_platform(source, item, tree)
     return tree
 
 
@@ -45,11 +42,11 @@ def _in_turn(
     return [get(d) for d in wanted]
 
 
-def _root(client: Client, reference: Reference) -> Manifest:
+def _root(source: Source, reference: Reference) -> Manifest:
     try:
-        return client.get_manifest(reference)
+        return source.get_manifest(reference)
     except ConfigError as exc:
-        if client.head_manifest(reference) is None:
+        if source.head_manifest(reference) is None:
             raise MissingError(
                 "the source does not have the image any more",
                 where=str(reference),
@@ -59,12 +56,12 @@ def _root(client: Client, reference: Reference) -> Manifest:
         raise
 
 
-def _check_platform(client: Client, item: Item, tree: Tree) -> None:
+def _check_platform(source: Source, item: Item, tree: Tree) -> None:
     """A single image must be of a wanted platform; an artifact has none."""
     configs = [b for b in tree.blobs if b.media_type in IMAGE_CONFIGS]
     if not configs:
         return
     where = str(item.source)
-    there = image_config(client.get_blob(item.source, configs[0]), where).platform
+    there = image_config(source.get_blob(item.source, configs[0]), where).platform
     if not any(fits_platform(there, p) for p in item.platforms):
         raise no_platform(item.platforms, [there], where)
