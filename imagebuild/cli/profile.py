@@ -126,7 +126,7 @@ def validate(files: tuple[Path, ...], profiles_path: tuple[Path, ...], as_json: 
 @json_option
 def schema(as_json: bool) -> None:  # noqa: ARG001 - it is JSON in any case
     """Print the JSON schema of profile files; editors use it for completion."""
-    from imagebuild.config.profile import file_schema
+    from imagebuild.config.profilekind import file_schema
 
     terminal.json({"schema_version": SCHEMA_VERSION} | file_schema())
 

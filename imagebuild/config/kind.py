@@ -83,6 +83,25 @@ def _paths(whole: type[BaseModel]) -> tuple[str, ...]:
     return tuple(walk(whole, ""))
 
 
+def schema_of_files(
+    kind: Kind, first: dict[str, Any], last: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """JSON schema of the files of a kind: that of its model, with nothing required.
+
+    Any key may come from the file that a file extends. `first` and `last` are keys that only
+    files have.
+    """
+    schema = kind.model.model_json_schema()
+    for part in (schema, *schema["$defs"].values()):
+        part.pop("required", None)
+        for key in part.get("properties", {}).values():
+            # pydantic leaves a description out when the model below has the same.
+            below = schema["$defs"].get(key.get("$ref", "").rpartition("/")[2], {})
+            key.setdefault("description", below.get("description", ""))
+    schema["properties"] = first | schema["properties"] | (last or {})
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema
+
+
 def _types_in(annotation: Any) -> list[type]:  # noqa: ANN401 - any annotation
     """Classes inside an annotation such as `Annotated[tuple[X, ...], …] | None`."""
     if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):

@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from imagebuild.config import mirrorvalues as checks
-from imagebuild.config.kind import Kind
+from imagebuild.config.kind import Kind, schema_of_files
 from imagebuild.config.problems import nearest_hint
 from imagebuild.config.profile import AbsolutePath
 from imagebuild.config.values import check_registry_user, shown
@@ -137,7 +137,12 @@ class Target(_Model):
 
 
 class TagRule(_Model):
-    """Which tags; all that is said must hold, but that `names` come besides what is found."""
+    """Which tags; all that is said must hold, but that `names` come besides what is found.
+
+    In a file it may also be a list of tags, or one.
+    """
+
+    model_config = ConfigDict(json_schema_extra={"type": ["object", "array", "string", "integer"]})
 
     names: Tags = Field(default=(), description="These tags; each must be there.")
     regex: Annotated[str, AfterValidator(checks.check_regex)] | None = Field(
@@ -196,7 +201,6 @@ class ListedImage(_Model):
     tags: Annotated[
         TagRule,
         BeforeValidator(_tag_rule),
-        WithJsonSchema({"anyOf": [_LIST, {"$ref": "#/$defs/TagRule"}]}),
     ] = Field(description="Tags: a list, or rules.")
     digest: Annotated[str, AfterValidator(checks.check_digest)] | None = Field(
         default=None, description="What the one tag of the list must be: sha256:…"
@@ -278,3 +282,23 @@ MIRROR_LIST = Kind(
     ),
     appended=(("extra_images", "images"),),
 )
+
+
+def file_schema() -> dict[str, Any]:
+    """JSON schema of a mirror list's file: nothing is required, for it may extend another."""
+    return schema_of_files(
+        MIRROR_LIST,
+        {
+            "extends": {
+                "type": "string",
+                "description": "List that this one builds on: a name, or a path from the file.",
+            }
+        },
+        {
+            "extra_images": {
+                "type": "array",
+                "items": {"$ref": "#/$defs/ListedImage"},
+                "description": "Images behind those of the list that this one extends.",
+            }
+        },
+    )

@@ -479,24 +479,3 @@ class Profile(_Model):
     def mirror_url(self, arch: Arch | None = None) -> str:
         """URL of the main archive for an architecture (default: the profile's own)."""
         return getattr(self.mirror.arch_url, str(arch or self.arch)) or self.mirror.url
-
-
-def file_schema() -> dict[str, Any]:
-    """JSON schema of a profile's file.
-
-    It is the schema of `Profile` with the key `extends`, and with nothing required:
-    any key may come from the profile that a file extends.
-    """
-    schema = Profile.model_json_schema()
-    for part in (schema, *schema["$defs"].values()):
-        part.pop("required", None)
-        for key in part.get("properties", {}).values():
-            # pydantic leaves a description out when the model below has the same.
-            below = schema["$defs"].get(key.get("$ref", "").rpartition("/")[2], {})
-            key.setdefault("description", below.get("description", ""))
-    extends = {
-        "type": "string",
-        "description": "Profile that this one builds on: a name, or a path from the file.",
-    }
-    schema["properties"] = {"extends": extends} | schema["properties"]
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from imagebuild.config.kind import Kind
+from typing import Any
+
+from imagebuild.config.kind import Kind, schema_of_files
 from imagebuild.config.profile import Profile
 
 PROFILE = Kind(
@@ -28,3 +30,12 @@ PROFILE = Kind(
         (("docker", "source"), True, (("docker", "packages"), ("docker", "repository"))),
     ),
 )
+
+
+def file_schema() -> dict[str, Any]:
+    """JSON schema of a profile's file."""
+    extends = {
+        "type": "string",
+        "description": "Profile that this one builds on: a name, or a path from the file.",
+    }
+    return schema_of_files(PROFILE, {"extends": extends})

@@ -43,8 +43,10 @@ def expand(
 
     `tags` is asked only for images whose rules need it. `places` says where each image of the
     list stands. With patterns (see `choose`), images that none of them can mean are left out,
-    so that nobody is asked about them. Raises ConfigError where two items have one target, where nothing fits a rule,
-    and what `tags` raises.
+    so that nobody is asked about them.
+
+    Raises ConfigError where two items have one target, where nothing fits a rule, and what
+    `tags` raises.
     """
     items: list[Item] = []
     owners: dict[str, tuple[str, str]] = {}  # full target name -> what has it, where

@@ -41,10 +41,19 @@ def find(rule: TagRule, tags: Sequence[str]) -> tuple[str, ...]:
 def _fits(rule: TagRule, tag: str) -> bool:
     if rule.regex is not None and not re.fullmatch(rule.regex, tag):
         return False
-    if rule.versions is None:
-        return True
     version = version_of(tag)
-    return version is not None and SpecifierSet(rule.versions).contains(version)
+    if rule.versions is None:
+        # The newest of all is a release; who asks for others by a pattern gets them.
+        return rule.newest is None or rule.regex is not None or not _is_early(version)
+    allowed = SpecifierSet(rule.versions)
+    if version is None or (_is_early(version) and not allowed.prereleases):
+        return False
+    return allowed.contains(version, prereleases=True)
+
+
+def _is_early(version: Version | None) -> bool:
+    """Whether it was made before the release of this number."""
+    return version is not None and version.is_prerelease
 
 
 def _by_version(tag: str) -> tuple[bool, Version, int, str]:

@@ -16,8 +16,8 @@ from imagebuild.config.load import (
     load_profile,
     parse_set,
 )
-from imagebuild.config.profile import Profile, file_schema
-from imagebuild.config.profilekind import PROFILE
+from imagebuild.config.profile import Profile
+from imagebuild.config.profilekind import PROFILE, file_schema
 from imagebuild.config.words import Arch
 from imagebuild.data import elements_dir, locks_dir, profiles_dir
 from imagebuild.errors import ConfigError, ExitCode
