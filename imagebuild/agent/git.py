@@ -203,6 +203,12 @@ def head(checkout: Path) -> str | None:
     return _git(checkout, ["rev-parse", "--verify", "--quiet", "HEAD^{commit}"]) or None
 
 
+def commit_time(directory: Path, commit: str = "HEAD") -> int | None:
+    """When a commit was made, in seconds since 1970; None when it is not there."""
+    out = _git(directory, ["log", "-1", "--format=%ct", commit])
+    return int(out) if out.isdecimal() else None
+
+
 def is_dirty(checkout: Path) -> bool:
     """Whether a checkout differs from its commit: changed, deleted or untracked files."""
     return bool(_checked(checkout, ["status", "--porcelain", "--untracked-files=normal"]))

@@ -239,7 +239,7 @@ def _ask_index(request: _Request, version: str) -> dict[str, str | None]:
     with Index(request.env) as index:
         files = index.all_files(AGENT, version)
         if not files:
-            raise _no_such_version(version, index.versions(AGENT))
+            raise no_such_version(version, index.versions(AGENT))
         file = next((f for f in files if f.is_wheel), files[0])
         sha256 = file.sha256
         if not sha256:
@@ -251,7 +251,8 @@ def _ask_index(request: _Request, version: str) -> dict[str, str | None]:
         return {"sha256": sha256, "requires_python": file.requires_python}
 
 
-def _no_such_version(version: str, known: list[str]) -> ConfigError:
+def no_such_version(version: str, known: list[str]) -> ConfigError:
+    """The error for a release that the index does not have; it names the nearest."""
     major = Version(version).major
     near = [v for v in known if Version(v).major == major] or known
     return ConfigError(
@@ -263,7 +264,7 @@ def _no_such_version(version: str, known: list[str]) -> ConfigError:
 
 
 def _resolve_git(request: _Request) -> AgentInput:
-    url, ref = _split_git(request.requested.removeprefix("git+"))
+    url, ref = split_git(request.requested.removeprefix("git+"))
     repo = git.remote(url, request.env)
     commit: str | None = ref  # what a full commit id means needs no memory
     if not (request.memory.offline and re.fullmatch(r"[0-9a-f]{40}", ref)):
@@ -285,7 +286,8 @@ def _resolve_git(request: _Request) -> AgentInput:
     )  # fmt: skip
 
 
-def _split_git(text: str) -> tuple[str, str]:
+def split_git(text: str) -> tuple[str, str]:
+    """URL and ref of URL@REF; the ref is "" when there is none. Raises ConfigError."""
     parts = urlsplit(text)
     path, at, ref = parts.path.rpartition("@")
     if not at:
