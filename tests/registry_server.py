@@ -31,6 +31,7 @@ class RegistryServer:
         self.port = 0
         self.scheme = "https" if tls else "http"
         self.data = directory / "data"
+        self.log = directory / "registry.log"
         self._directory = directory
         self._login = login
         if tls:
@@ -95,7 +96,7 @@ class RegistryServer:
             document["auth"] = {"htpasswd": {"realm": "test", "path": str(here / "htpasswd")}}
         config = here / "config.yml"
         config.write_text(json.dumps(document))
-        log = (here / "registry.log").open("wb")
+        log = self.log.open("wb")
         # With the thread of the session that starts it, however that ends.
         process = spawn(
             [need("docker-registry"), "serve", config],
@@ -103,7 +104,7 @@ class RegistryServer:
         )  # fmt: skip
         deadline = time.monotonic() + 30
         while not self.port:
-            assert process.poll() is None, (here / "registry.log").read_text()
+            assert process.poll() is None, self.log.read_text()
             assert time.monotonic() < deadline, "the registry does not listen"
             self.port = _listening_port(process.pid)
             time.sleep(0.02)

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import base64
-import hashlib
-import io
 import json
 import random
 import re
-import subprocess
-import tarfile
-import time
 from pathlib import Path
 
-import bcrypt
-import requests
-
-from imagebuild.host.run import need, run, spawn
 from imagebuild.stages.imagetar import LocalImage
+from tests.container_images import image, layer
+from tests.registry_server import RegistryServer
 from tests.unit.container_images import Files, make_image
 
 USER = "trove-guest"
@@ -34,137 +27,43 @@ DATABASE_OS = "testos"
 DATABASE_PACKAGE = ("testdb", "8.4.1-1")
 
 
-class Registry:
-    """Debian's docker-registry with one small image in it, until `stop()`."""
+class Registry(RegistryServer):
+    """Debian's docker-registry with TLS, a login, and two small images in it, until `stop()`."""
 
     def __init__(self, directory: Path) -> None:
-        directory.mkdir(parents=True)
-        self.ca = directory / "ca.pem"
-        self.port = 0
-        _make_certificates(directory)
-        hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
-        (directory / "htpasswd").write_text(f"{USER}:{hashed}\n")
-        self._directory = directory
-        self._process = self._start()
-        self._push()
+        names = f"IP:127.0.0.1,IP:{HOST.split(':')[0]}"
+        super().__init__(directory, tls=names, login=(USER, PASSWORD))
+        image([layer({"hello": b"hello"})]).push(self, "trove-datastores/tiny", "8.4")
         self.database = make_database(directory / "layout")
-        self._push_image(self.database, "db", "8.4")
+        self._push(self.database, "trove-datastores/db", "8.4")
 
     @property
     def database_source(self) -> str:
         """The preloaded image as the building host asks for it."""
-        return f"127.0.0.1:{self.port}/trove-datastores/db:8.4"
+        return f"{self.host}/trove-datastores/db:8.4"
 
     def login(self, directory: Path) -> Path:
         """Write docker's own file of logins for the building host; returns its directory."""
         directory.mkdir()
         words = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-        content = {"auths": {f"127.0.0.1:{self.port}": {"auth": words}}}
+        content = {"auths": {self.host: {"auth": words}}}
         (directory / "config.json").write_text(json.dumps(content))
         return directory
 
     def blobs_asked_by_docker(self, repository: str) -> list[str]:
         """Digests that a docker has fetched, by the access log."""
-        log = (self._directory / "registry.log").read_text()
         path = rf"GET /v2/trove-datastores/{repository}/blobs/(sha256:[0-9a-f]+) "
         return [
             found[1]
-            for line in log.splitlines()
+            for line in self.log.read_text().splitlines()
             if '"docker/' in line and (found := re.search(path, line))
         ]
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        here = self._directory
-        config = here / "config.yml"
-        config.write_text(
-            json.dumps(
-                {
-                    "version": 0.1,
-                    "log": {"level": "warn"},
-                    "storage": {"filesystem": {"rootdirectory": str(here / "data")}},
-                    "http": {
-                        # A free port, which the log names.
-                        "addr": "127.0.0.1:0",
-                        "tls": {"certificate": str(here / "tls.pem"), "key": str(here / "tls.key")},
-                    },
-                    "auth": {"htpasswd": {"realm": "test", "path": str(here / "htpasswd")}},
-                }
-            )
-        )
-        log = (here / "registry.log").open("wb")
-        # With the thread of the session that starts it, however that ends.
-        process = spawn(
-            [need("docker-registry"), "serve", config],
-            stdout=log, stderr=log, die_with_parent=True,
-        )  # fmt: skip
-        deadline = time.monotonic() + 30
-        while not self.port:
-            assert process.poll() is None, (here / "registry.log").read_text()
-            assert time.monotonic() < deadline, "the registry does not listen"
-            self.port = _listening_port(process.pid)
-            time.sleep(0.05)
-        return process
-
-    def _push(self) -> None:
-        """Put an image with one file into it (OCI distribution specification, "Push")."""
-        layer = io.BytesIO()
-        with tarfile.open(fileobj=layer, mode="w:gz") as archive:
-            entry = tarfile.TarInfo("hello")
-            entry.size = 5
-            archive.addfile(entry, io.BytesIO(b"hello"))
-        plain = hashlib.sha256(_gunzip(layer.getvalue())).hexdigest()
-        config = json.dumps(
-            {
-                "architecture": "amd64",
-                "os": "linux",
-                "config": {},
-                "rootfs": {"type": "layers", "diff_ids": [f"sha256:{plain}"]},
-            }
-        ).encode()
-        kind = "application/vnd.docker.distribution.manifest.v2+json"
-        manifest = {
-            "schemaVersion": 2,
-            "mediaType": kind,
-            "config": self._blob(config, "application/vnd.docker.container.image.v1+json"),
-            "layers": [
-                self._blob(layer.getvalue(), "application/vnd.docker.image.rootfs.diff.tar.gzip")
-            ],
-        }
-        answer = self._ask(
-            "PUT", f"{self._base}/manifests/8.4", data=json.dumps(manifest),
-            headers={"Content-Type": kind},
-        )  # fmt: skip
-        assert answer.status_code == 201, answer.text
-
-    def _push_image(self, image: LocalImage, repository: str, tag: str) -> None:
-        base = f"https://127.0.0.1:{self.port}/v2/trove-datastores/{repository}"
-        for blob in (image.config, *image.layers):
-            self._blob(image.path(blob).read_bytes(), blob.media_type, base)
-        answer = self._ask(
-            "PUT", f"{base}/manifests/{tag}", data=image.path(image.manifest).read_bytes(),
-            headers={"Content-Type": image.manifest.media_type},
-        )  # fmt: skip
-        assert answer.headers["Docker-Content-Digest"] == image.manifest.digest, answer.text
-
-    @property
-    def _base(self) -> str:
-        return f"https://127.0.0.1:{self.port}/v2/trove-datastores/tiny"
-
-    def _ask(self, method: str, url: str, **options: object) -> requests.Response:
-        return requests.request(
-            method, url, auth=(USER, PASSWORD), verify=str(self.ca), timeout=30, **options  # type: ignore[arg-type]
-        )  # fmt: skip
-
-    def _blob(self, data: bytes, kind: str, base: str = "") -> dict[str, object]:
-        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-        place = self._ask("POST", f"{base or self._base}/blobs/uploads/").headers["Location"]
-        url = f"{place}&digest={digest}"
-        assert self._ask("PUT", url, data=data).status_code == 201
-        return {"mediaType": kind, "size": len(data), "digest": digest}
-
-    def stop(self) -> None:
-        self._process.terminate()
-        self._process.wait()
+    def _push(self, made: LocalImage, repository: str, tag: str) -> None:
+        for blob in (made.config, *made.layers):
+            assert self.blob(repository, made.path(blob).read_bytes()) == blob.digest
+        manifest = made.path(made.manifest).read_bytes()
+        self.manifest(repository, tag, manifest, made.manifest.media_type)
 
 
 def make_database(layout: Path) -> LocalImage:
@@ -180,39 +79,3 @@ def make_database(layout: Path) -> LocalImage:
     }
     above: Files = {"etc/.wh.gone": b"", "data/.wh..wh..opq": b"", "data/new": b"new"}
     return make_image(layout, DATABASE, [below, above], command=("/sbin/ldconfig", "-V"))
-
-
-def _gunzip(data: bytes) -> bytes:
-    import gzip
-
-    return gzip.decompress(data)
-
-
-def _make_certificates(here: Path) -> None:
-    """A CA, and by it a server's certificate for loopback and for the guest's address."""
-    names = f"subjectAltName=IP:127.0.0.1,IP:{HOST.split(':')[0]}"
-    request = ["openssl", "req", "-newkey", "rsa:2048", "-nodes"]
-    run([*request, "-x509", "-days", "30", "-subj", "/CN=imagebuild test registry CA",
-         "-keyout", here / "ca.key", "-out", here / "ca.pem"])  # fmt: skip
-    run([*request, "-x509", "-days", "30", "-subj", "/CN=registry", "-addext", names,
-         "-addext", "basicConstraints=critical,CA:FALSE",
-         "-CA", here / "ca.pem", "-CAkey", here / "ca.key",
-         "-keyout", here / "tls.key", "-out", here / "tls.pem"])  # fmt: skip
-    (here / "ca.key").unlink()
-
-
-def _listening_port(pid: int) -> int:
-    """The port that a process listens on, from the kernel's tables; 0 while there is none."""
-    inodes = set()
-    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            target = str(descriptor.readlink())
-        except OSError:
-            continue
-        if target.startswith("socket:["):
-            inodes.add(target[8:-1])
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        fields = line.split()
-        if fields[3] == "0A" and fields[9] in inodes:
-            return int(fields[1].split(":")[1], 16)
-    return 0
