@@ -44,6 +44,9 @@ class RegistryProxy(FaultProxy):
         super().__init__(0, server.port)
         self.server = server
 
+    def __enter__(self) -> RegistryProxy:
+        return self
+
     @property
     def host(self) -> str:
         return f"127.0.0.1:{self.port}"

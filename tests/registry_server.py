@@ -1,4 +1,4 @@
-"""Debian's docker-registry on loopback: open or with a login, plain or TLS by its own CA."""
+"""Debian's docker-registry on loopback: open, with a login or tokens, plain or TLS."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import bcrypt
 import requests
 
 from imagebuild.host.run import need, run, spawn
+from tests.token_server import TokenServer
 
 #: What a certificate is for when only this host asks.
 LOOPBACK = "IP:127.0.0.1,DNS:localhost"
@@ -20,20 +21,34 @@ LOOPBACK = "IP:127.0.0.1,DNS:localhost"
 class RegistryServer:
     """A registry with nothing in it, until `stop()` or the end of the block.
 
-    `tls` are the names of its certificate, as in a subjectAltName; "" is plain http.
+    `tls` are the names of its certificate, as in a subjectAltName; "" is plain http. With
+    `client_certificates` it wants one of its CA, such as `client_certificate` is. `deletes`:
+    manifests may be deleted. `data`: where another registry keeps what this one has, too.
     """
 
     def __init__(
-        self, directory: Path, *, tls: str = "", login: tuple[str, str] | None = None
+        self,
+        directory: Path,
+        *,
+        tls: str = "",
+        login: tuple[str, str] | None = None,
+        tokens: TokenServer | None = None,
+        client_certificates: bool = False,
+        deletes: bool = False,
+        data: Path | None = None,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.ca = directory / "ca.pem"
+        self.client_certificate = directory / "client.pem", directory / "client.key"
         self.port = 0
         self.scheme = "https" if tls else "http"
-        self.data = directory / "data"
+        self.data = data or directory / "data"
         self.log = directory / "registry.log"
         self._directory = directory
         self._login = login
+        self._tokens = tokens
+        self._client_certificates = client_certificates
+        self._deletes = deletes
         if tls:
             _make_certificates(directory, tls)
         self._process = self._start()
@@ -82,11 +97,20 @@ class RegistryServer:
         # A free port, which the log names.
         http: dict[str, object] = {"addr": "127.0.0.1:0"}
         if self.scheme == "https":
-            http["tls"] = {"certificate": str(here / "tls.pem"), "key": str(here / "tls.key")}
+            tls: dict[str, object] = {
+                "certificate": str(here / "tls.pem"),
+                "key": str(here / "tls.key"),
+            }
+            if self._client_certificates:
+                tls["clientcas"] = [str(self.ca)]
+            http["tls"] = tls
         document: dict[str, object] = {
             "version": 0.1,
             "log": {"level": "warn"},
-            "storage": {"filesystem": {"rootdirectory": str(self.data)}},
+            "storage": {
+                "filesystem": {"rootdirectory": str(self.data)},
+                "delete": {"enabled": self._deletes},
+            },
             "http": http,
         }
         if self._login:
@@ -94,6 +118,8 @@ class RegistryServer:
             hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode()
             (here / "htpasswd").write_text(f"{user}:{hashed}\n")
             document["auth"] = {"htpasswd": {"realm": "test", "path": str(here / "htpasswd")}}
+        if self._tokens:
+            document["auth"] = {"token": self._tokens.settings()}
         config = here / "config.yml"
         config.write_text(json.dumps(document))
         log = self.log.open("wb")
@@ -122,6 +148,11 @@ def _make_certificates(here: Path, names: str) -> None:
          "-addext", "basicConstraints=critical,CA:FALSE",
          "-CA", here / "ca.pem", "-CAkey", here / "ca.key",
          "-keyout", here / "tls.key", "-out", here / "tls.pem"])  # fmt: skip
+    run([*request, "-x509", "-days", "30", "-subj", "/CN=client",
+         "-addext", "basicConstraints=critical,CA:FALSE",
+         "-addext", "extendedKeyUsage=clientAuth",
+         "-CA", here / "ca.pem", "-CAkey", here / "ca.key",
+         "-keyout", here / "client.key", "-out", here / "client.pem"])  # fmt: skip
     (here / "ca.key").unlink()
 
 

@@ -18,10 +18,10 @@ from urllib.parse import urlencode, urljoin, urlsplit
 import requests
 import urllib3
 
-from imagebuild.errors import BuildError, ConfigError, PublishError, TemporaryError
+from imagebuild.errors import BuildError, ConfigError, PreflightError, PublishError, TemporaryError
 from imagebuild.events import Emit
 from imagebuild.files import MIB
-from imagebuild.registry.exchange import ATTEMPTS, Exchange, back_off
+from imagebuild.registry.exchange import ATTEMPTS, Exchange
 from imagebuild.registry.manifest import (
     INDEXES,
     MANIFESTS,
@@ -58,8 +58,10 @@ class Client:
     """Speaks to registries; may be used by several threads at once. Close it, or use `with`.
 
     Every method raises TemporaryError when a registry cannot be reached or wants us to wait,
-    PreflightError for TLS and logins, ConfigError for what is not there. `emit` is told of
-    long waits, by the thread that waits.
+    PreflightError for TLS and logins, ConfigError for what is not there, and those that write
+    PublishError for what a registry does not take. `emit` is told of long waits, by the thread
+    that waits. `longest_wait`: seconds that a registry may have us wait before it is given up;
+    `first_wait`: seconds before a second attempt, each later one waits twice as long.
     """
 
     def __init__(
@@ -70,8 +72,9 @@ class Client:
         emit: Emit | None = None,
         certs_d: Path = CERTS_D,
         longest_wait: float = _LONGEST_WAIT,
+        first_wait: float | None = None,
     ) -> None:
-        self._exchange = Exchange(registries, environ, emit, certs_d, longest_wait)
+        self._exchange = Exchange(registries, environ, emit, certs_d, longest_wait, first_wait)
 
     def __enter__(self) -> Client:
         return self
@@ -165,7 +168,7 @@ class Client:
                     detail=why,
                     hint="try again later: what has come is kept",
                 )
-            self._exchange.wait(back_off(max(failures, 1)), reference.registry, why)
+            self._exchange.wait(self._exchange.back_off(max(failures, 1)), reference.registry, why)
 
     def has_blob(self, reference: Reference, blob: Descriptor) -> bool:
         """Whether the repository has the blob, with its size: one HEAD."""
@@ -183,17 +186,20 @@ class Client:
         False where the registry does not do it: push the blob then.
         """
         query = urlencode({"mount": blob.digest, "from": source})
-        with self._request(
-            "POST", reference, f"blobs/uploads/?{query}", actions=_PUSH,
-            besides=f"repository:{source}:pull",
-        ) as answer:  # fmt: skip
-            if answer.status_code == 201:
-                return True
+        try:
+            answer = self._request(
+                "POST", reference, f"blobs/uploads/?{query}", actions=_PUSH,
+                besides=f"repository:{source}:pull",
+            )  # fmt: skip
+        except PreflightError:
+            # The login may push here and not pull there. If it may do neither, pushing says so.
+            return False
+        with answer:
             place = answer.headers.get("Location")
         if answer.status_code == 202 and place:
             # It has begun an upload instead, which nobody would end.
             cancel(self._exchange, reference, urljoin(answer.url, place))
-        return False
+        return answer.status_code == 201
 
     def push_blob(
         self,

@@ -85,12 +85,14 @@ class Exchange:
         emit: Emit | None,
         certs_d: Path,
         longest_wait: float,
+        first_wait: float | None,
     ) -> None:
         self._settings = {r.host: r for r in registries}
         self._environ = environ
         self._emit = emit
         self._certs_d = certs_d
         self._longest_wait = longest_wait
+        self._first_wait = _FIRST_WAIT if first_wait is None else first_wait
         self._servers: dict[tuple[str, str], Server] = {}
         self._hosts: dict[str, Host] = {}
         self._lock = threading.RLock()
@@ -149,7 +151,8 @@ class Exchange:
         ours = same_origin(url, server.host.base)
         limits = server.limits if ours else None
         authorization = server.authorizer.header(scope) if ours else None
-        for _ in range(2):
+        # The first may go without a login, and a token may end on its way.
+        for left in (2, 1, 0):
             login = {"Authorization": authorization} if authorization else {}
             answer = self.ask(server.host.transport, method, url, {**headers, **login}, data,
                               limits=limits, timeout=timeout)  # fmt: skip
@@ -157,7 +160,9 @@ class Exchange:
                 return answer
             with answer:
                 words = said(answer)
-            authorization = self.renew(server, answer, scope, authorization) if ours else None
+            if not ours or not left:
+                break
+            authorization = self.renew(server, answer, scope, authorization)
             if not authorization:
                 break
         raise self.unauthorized(server, reference, words)
@@ -221,7 +226,7 @@ class Exchange:
                 attempt += 1
                 if exc.kind is not Kind.CONNECTION or attempt == ATTEMPTS:
                     raise unreachable(exc) from None
-                self.wait(back_off(attempt), exc.host, str(exc))
+                self.wait(self.back_off(attempt), exc.host, str(exc))
                 continue
             if limits:
                 self._learn(limits, answer)
@@ -247,7 +252,7 @@ class Exchange:
             ):
                 raise busy(answer, seconds, limits.quota if limits else None)
         if seconds is None:
-            seconds = back_off(max(attempt, limited))
+            seconds = self.back_off(max(attempt, limited))
             if answer.status_code != LIMITED:
                 self.wait(seconds, host, why)
                 return
@@ -255,6 +260,11 @@ class Exchange:
             self.wait(seconds, host, why)
         elif limits.hold(seconds):
             self._tell(seconds, host, why)
+
+    def back_off(self, attempt: int) -> float:
+        """Seconds before the next attempt. Threads that failed together do not come back so."""
+        longest: float = min(self._first_wait * 2 ** (attempt - 1), _LONGEST_BACK_OFF)
+        return longest * random.uniform(0.75, 1)  # noqa: S311 - no secret
 
     def wait(self, seconds: float, host: str, why: str) -> None:
         """Wait before another attempt. Raises TemporaryError when the client is closed."""
@@ -362,12 +372,6 @@ class Exchange:
 def scope(reference: Reference, actions: str, besides: str = "") -> str:
     """What a token must allow (token specification, "Token Scope Documentation")."""
     return " ".join(filter(None, (f"repository:{reference.repository}:{actions}", besides)))
-
-
-def back_off(attempt: int) -> float:
-    """Seconds before the next attempt. Threads that failed together do not come back together."""
-    longest: float = min(_FIRST_WAIT * 2 ** (attempt - 1), _LONGEST_BACK_OFF)
-    return longest * random.uniform(0.75, 1)  # noqa: S311 - no secret
 
 
 def _scheme_of_loopback(transport: Transport, registry: str) -> str:

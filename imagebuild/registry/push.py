@@ -17,7 +17,7 @@ import requests
 
 from imagebuild.errors import BuildError, ImagebuildError, PreflightError, TemporaryError
 from imagebuild.files import MIB
-from imagebuild.registry.exchange import ATTEMPTS, LIMITED, MAY_PASS, Exchange, back_off, scope
+from imagebuild.registry.exchange import ATTEMPTS, LIMITED, MAY_PASS, Exchange, scope
 from imagebuild.registry.manifest import Descriptor
 from imagebuild.registry.problems import refused, said, unreachable
 from imagebuild.registry.reference import Reference
@@ -154,7 +154,7 @@ class Upload:
                 elif self._failures == ATTEMPTS:
                     raise exc.error from None
                 else:
-                    seconds = back_off(self._failures)
+                    seconds = self._exchange.back_off(self._failures)
                     self._exchange.wait(seconds, self._server.host.base, exc.error.what)
             # An answer may have been lost, or somebody else has brought it.
             if has_blob():

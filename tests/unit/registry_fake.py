@@ -34,7 +34,8 @@ class Handler(BaseHTTPRequestHandler):
             headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
         self.answer(206 if start else 200, data[start:], kind, **headers)
 
-    do_HEAD = do_POST = do_GET  # noqa: N815 - the names that the base class calls
+    # The names that the base class calls.
+    do_HEAD = do_POST = do_PATCH = do_PUT = do_DELETE = do_GET  # noqa: N815
 
     def start(self) -> int:
         """The first byte that is wanted."""
