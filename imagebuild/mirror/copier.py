@@ -129,7 +129,7 @@ class _Run:
             pending = 0
             for number, planned in enumerate(self._plan.planned):
                 if planned.error or not (planned.stale_tags or self._looks_closer):
-                    self._finish(number, _known(planned))
+                    self._finish(number, known_result(planned))
                     continue
                 self._tallies[number] = Tally()
                 self._images.put(lambda n=number: self._one(n))  # type: ignore[misc]
@@ -182,7 +182,7 @@ class _Run:
 
     def _report(self) -> Report:
         results = tuple(
-            self._results.get(number) or _skipped(planned)
+            self._results.get(number) or skipped_result(planned)
             for number, planned in enumerate(self._plan.planned)
         )
         return Report(
@@ -206,7 +206,7 @@ class _Run:
             self._news.put((number, result))
 
 
-def _known(planned: Planned) -> Result:
+def known_result(planned: Planned) -> Result:
     """The end of an item that there is nothing to do for."""
     there = planned.there.digest if planned.there else ""
     source = planned.source.digest if planned.source else ""
@@ -221,7 +221,7 @@ def _known(planned: Planned) -> Result:
     )  # fmt: skip
 
 
-def _skipped(planned: Planned) -> Result:
+def skipped_result(planned: Planned) -> Result:
     there = planned.there.digest if planned.there else ""
     target = str(planned.item.target)
     error = ImagebuildError("not done: the run was interrupted before", where=target)

@@ -21,7 +21,8 @@ import urllib3
 from imagebuild.errors import BuildError, ConfigError, PreflightError, PublishError, TemporaryError
 from imagebuild.events import Emit
 from imagebuild.files import MIB
-from imagebuild.registry.exchange import ATTEMPTS, Exchange
+from imagebuild.registry.credentials import Login
+from imagebuild.registry.exchange import ATTEMPTS, Exchange, back_off
 from imagebuild.registry.manifest import (
     INDEXES,
     MANIFESTS,
@@ -311,6 +312,10 @@ class Client:
         Docker Hub and others give tokens to everybody; then it depends on the repository.
         """
         return not self._exchange.is_open(registry)
+
+    def login(self, reference: Reference) -> Login | None:
+        """The login for a repository, for others who speak to its registry (docker)."""
+        return self._exchange.login(reference)
 
     @property
     def quotas(self) -> tuple[tuple[str, int, int], ...]:

@@ -321,7 +321,7 @@ class Exchange:
                     host,
                     Authorizer(
                         host.base,
-                        functools.partial(self._login, reference),
+                        functools.partial(self.login, reference),
                         functools.partial(self.ask, host.transport),
                     ),
                 )
@@ -344,7 +344,8 @@ class Exchange:
             self._hosts[registry] = Host(registry, f"{scheme}://{api_host}", transport, limits)
         return self._hosts[registry]
 
-    def _login(self, reference: Reference) -> Login | None:
+    def login(self, reference: Reference) -> Login | None:
+        """What we log in with where the registry wants a login; None: nothing is known."""
         settings = self._settings.get(reference.registry)
         if settings and settings.username:
             return Login(settings.username, settings.password, source="the caller's settings")
