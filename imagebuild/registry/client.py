@@ -338,6 +338,7 @@ class Client:
         status of `nothing`.
         """
         seen: set[str] = set()
+        path = f"/v2/{reference.repository}/{path}"
         while path and path not in seen and len(seen) < _MOST_PAGES:
             seen.add(path)
             with self._request("GET", reference, path, {"Accept": "*/*"}) as answer:
@@ -354,7 +355,7 @@ class Client:
             if not isinstance(page, dict):
                 raise ConfigError(
                     "the registry's list is not the JSON that it should be",
-                    where=f"{reference.name}: {path}",
+                    where=f"{reference.registry}{path}",
                 )
             yield page
             # A registry behind a proxy may give its inner name: only the path counts, and the

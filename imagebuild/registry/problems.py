@@ -115,6 +115,13 @@ def refused(
             detail=words,
             hint="check the name, and that the image has been pushed",
         )
+    if answer.status_code == 407:
+        return PreflightError(
+            "a proxy wants a login",
+            where=str(reference),
+            detail=words,
+            hint="say it in http_proxy and https_proxy, or list the registry in no_proxy",
+        )
     if answer.status_code in (401, 403):
         may = "push to it" if writes else "pull it"
         return PreflightError(

@@ -11,6 +11,7 @@ import re
 import ssl
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -94,6 +95,9 @@ class Transport:
     ) -> None:
         ca_files = tuple(ca_files)
         self._session = requests.Session()
+        # A registry's web side may take a request with its cookie for one of a browser, and want
+        # more of it (Harbor does).
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
         self._session.headers["User-Agent"] = f"imagebuild/{__version__}"
         # Blobs are wanted as they are, and ranges of them.
         self._session.headers["Accept-Encoding"] = "identity"
@@ -107,7 +111,7 @@ class Transport:
                 context.check_hostname = False
                 context.verify_mode = ssl.CERT_NONE
                 # The list's author knows; the word would come with each connection.
-                name = re.escape(host.rpartition(":")[0] or host)
+                name = re.escape(urlsplit(f"//{host}").hostname or host)
                 warnings.filterwarnings("ignore", f"Unverified HTTPS request.*{name}")
             # requests compares in small letters.
             self._session.mount(f"https://{host.lower()}/", _Adapter(context))
