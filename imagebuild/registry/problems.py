@@ -59,6 +59,8 @@ def unreachable(exc: NoAnswerError) -> ImagebuildError:
             detail=str(exc),
             hint="say client_certificate and client_key of this registry",
         )
+    if exc.kind is Kind.PROXY_LOGIN:
+        return _proxy_login(exc.host, str(exc))
     if exc.kind is Kind.TLS:
         return PreflightError(
             "the registry does not speak TLS",
@@ -71,6 +73,15 @@ def unreachable(exc: NoAnswerError) -> ImagebuildError:
         where=exc.host,
         detail=str(exc),
         hint="is the name right, the host up, a proxy needed (https_proxy, no_proxy)?",
+    )
+
+
+def _proxy_login(where: str, detail: str) -> PreflightError:
+    return PreflightError(
+        "a proxy wants a login",
+        where=where,
+        detail=detail,
+        hint="say it in http_proxy and https_proxy, or list the registry in no_proxy",
     )
 
 
@@ -116,12 +127,7 @@ def refused(
             hint="check the name, and that the image has been pushed",
         )
     if answer.status_code == 407:
-        return PreflightError(
-            "a proxy wants a login",
-            where=str(reference),
-            detail=words,
-            hint="say it in http_proxy and https_proxy, or list the registry in no_proxy",
-        )
+        return _proxy_login(str(reference), words)
     if answer.status_code in (401, 403):
         may = "push to it" if writes else "pull it"
         return PreflightError(

@@ -38,6 +38,7 @@ class Kind(enum.Enum):
     CERTIFICATE = "the certificate is not trusted"
     TLS = "no TLS"
     CLIENT_CERTIFICATE = "a client certificate is wanted"
+    PROXY_LOGIN = "a proxy wants a login"
     CONNECTION = "not reached"
 
 
@@ -178,8 +179,12 @@ class Transport:
         except requests.exceptions.SSLError as exc:
             raise NoAnswerError(_kind(str(exc)), host, reason(exc)) from None
         except requests.RequestException as exc:
-            # In TLS 1.3 the alert may come when the request has been sent.
-            kind = Kind.CLIENT_CERTIFICATE if _wants_certificate(str(exc)) else Kind.CONNECTION
+            kind = Kind.CONNECTION
+            if _wants_certificate(str(exc)):
+                # In TLS 1.3 the alert may come when the request has been sent.
+                kind = Kind.CLIENT_CERTIFICATE
+            elif "tunnel connection failed: 407" in str(exc).lower():
+                kind = Kind.PROXY_LOGIN
             raise NoAnswerError(kind, host, reason(exc)) from None
         except (OSError, ValueError) as exc:
             # Not a file where REQUESTS_CA_BUNDLE says; a redirect to something that is no URL.

@@ -16,10 +16,10 @@ from imagebuild.registry.push import Upload
 from imagebuild.registry.reference import Reference
 from imagebuild.registry.settings import RegistrySettings
 from tests.container_images import sha256
-from tests.registry.blobs import BLOB, DATA, Reader, connect
+from tests.registry.blobs import BLOB, DATA, Reader, blob_of, connect
 from tests.registry_proxy import BLOBS, UPLOADS, RegistryProxy
 from tests.registry_server import LOOPBACK, RegistryServer
-from tests.services.proxy import Answer, Call, Request, Rule
+from tests.services.proxy import Answer, Call, CutRequest, Request, Rule
 from tests.unit.registry_fake import Handler, noise, serve
 
 
@@ -198,22 +198,30 @@ def test_registry_that_cuts_each_time(
     assert proxy.count("PATCH") == 4
 
 
+@pytest.mark.parametrize("says_why", [True, False])
 def test_body_that_is_too_large_goes_in_pieces(
-    client: Client, proxy: RegistryProxy, reference: Reference, server: RegistryServer
+    client: Client,
+    proxy: RegistryProxy,
+    reference: Reference,
+    server: RegistryServer,
+    says_why: bool,
 ) -> None:
-    data = noise(40 << 20)
-    blob = Descriptor("x", sha256(data), len(data))
+    """A proxy that limits bodies answers 413, or hangs up on what is too large for it."""
+    data = noise(40 << 20) + (b"1" if says_why else b"2")
+    blob = blob_of(data)
     limit = 20 << 20
 
-    def check(request: Request) -> Answer | None:
+    def check(request: Request) -> Answer | CutRequest | None:
         large = int(request.headers.get("content-length", "0")) > limit
-        return Answer(413) if large else None
+        refusal = Answer(413) if says_why else CutRequest(after=1_000_000)
+        return refusal if large else None
 
     proxy.add(Rule("PATCH", UPLOADS, Call(check), times=None))
     client.push_blob(reference, blob, Reader(data, 1_000_000))
     assert server.blob_file(blob.digest).read_bytes() == data
+    whole = [None] if says_why else [None, None]
     pieces = [r.headers.get("content-range") for r in proxy.seen("PATCH")]
-    assert pieces == [None, "0-16777215", "16777216-33554431", "33554432-41943039"]
+    assert pieces == [*whole, "0-16777215", "16777216-33554431", "33554432-41943040"]
 
 
 def test_upload_that_is_sent_to_another_place(

@@ -35,7 +35,7 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(206 if start else 200, data[start:], kind, **headers)
 
     # The names that the base class calls.
-    do_HEAD = do_POST = do_PATCH = do_PUT = do_DELETE = do_GET  # noqa: N815
+    do_HEAD = do_POST = do_PATCH = do_PUT = do_DELETE = do_CONNECT = do_GET  # noqa: N815
 
     def start(self) -> int:
         """The first byte that is wanted."""
