@@ -103,8 +103,9 @@ class TokenServer:
                ) -> tuple[int, dict[str, Any]]:  # fmt: skip
         """Status and JSON for a request."""
         form = dict(fields)
-        given = " ".join(value for name, value in fields if name == "scope")
-        scopes = tuple(given.split())
+        # A parameter each in a query, one with blanks between them in a form.
+        given = tuple(value for name, value in fields if name == "scope")
+        scopes = tuple(" ".join(given).split()) if method == "POST" else given
         user = login[0] if login else ""
         if method == "POST":
             token = form.get("refresh_token", "")

@@ -130,6 +130,7 @@ class Upload:
         self._server = exchange.server(reference)
         self._scope = scope(reference, _ACTIONS)
         self._url = ""
+        self._piece = _PIECE
         self._failures = 0
         #: Bytes sent of this attempt, and of all.
         self._at = self._sent = 0
@@ -186,6 +187,8 @@ class Upload:
             if answer.status_code != 202 or not place:
                 raise refused(answer, reference, "blobs", writes=True)
             self._url = self._place(answer, place)
+            least = answer.headers.get("OCI-Chunk-Min-Length", "")
+            self._piece = max(_PIECE, int(least) if least.isdecimal() else 0)
 
     def _send(self) -> bool:
         """Send the bytes; False: they are to go to another place, from the first on."""
@@ -219,7 +222,7 @@ class Upload:
         except NoAnswerError as exc:
             # Some proxies hang up on what is too large for them. Once may be anything.
             if self._failures and self._is_large():
-                self._server.piece = _PIECE
+                self._server.piece = self._piece
             raise self._broken(exc) from None
         with answer:
             place = answer.headers.get("Location", "")
@@ -245,8 +248,7 @@ class Upload:
             renewed = self._exchange.renew(server, answer, self._scope, authorization)
             return _AgainError(no_login) if renewed else no_login
         if status in (413, 416) and self._is_large():
-            least = answer.headers.get("OCI-Chunk-Min-Length", "")
-            server.piece = max(_PIECE, int(least) if least.isdecimal() else 0)
+            server.piece = self._piece
             return _AgainError(refused(answer, reference, "a blob as large as this", writes=True))
         error = refused(answer, reference, f"the blob {self._blob.digest}", writes=True)
         # 404: it has lost the upload; 416: it has other bytes of it than we sent.
@@ -290,7 +292,7 @@ class Upload:
 
     def _is_large(self) -> bool:
         """Whether smaller requests are left to be tried."""
-        return not self._server.piece and self._blob.size > _PIECE
+        return not self._server.piece and self._blob.size > self._piece
 
     def _broken(self, exc: NoAnswerError) -> Exception:
         error = unreachable(exc)

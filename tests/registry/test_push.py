@@ -123,13 +123,18 @@ def test_source_is_closed_when_the_target_fails(
 ) -> None:
     """What it holds, a connection say, does not wait for the garbage collector."""
     open_ones: list[int] = []
+    held: list[Iterator[bytes]] = []
 
-    def read(start: int) -> Iterator[bytes]:
+    def blocks(start: int) -> Iterator[bytes]:
         open_ones.append(1)
         try:
             yield from Reader()(start)
         finally:
             open_ones.pop()
+
+    def read(start: int) -> Iterator[bytes]:
+        held.append(blocks(start))
+        return held[-1]
 
     proxy.fail("PATCH", status=403)
     with pytest.raises(PreflightError, match="refuses access"):

@@ -13,6 +13,7 @@ from imagebuild.registry.client import Client
 from imagebuild.registry.manifest import read_manifest
 from imagebuild.registry.reference import Reference
 from imagebuild.registry.settings import RegistrySettings
+from imagebuild.registry.transport import Kind, NoAnswerError
 from tests.registry.blobs import BLOB, DATA, TINY, Reader, connect, push_blobs
 from tests.registry_server import LOOPBACK, RegistryServer
 from tests.unit.registry_fake import Handler, serve
@@ -106,6 +107,18 @@ def test_client_certificate_where_docker_looks_for_it(
         (there / name).write_bytes(source.read_bytes())
     with Client(certs_d=tmp_path, environ={"HOME": "/nonexistent"}) as client:
         assert client.head_manifest(reference_of(mutual)) is None
+
+
+def test_client_certificate_is_shown_to_its_registry_alone(
+    mutual: RegistryServer, tls: RegistryServer
+) -> None:
+    """Not to where a registry leads, be the CA the same."""
+    certificate, key = mutual.client_certificate
+    with connect(tls.host, ca=mutual.ca, client_certificate=certificate, client_key=key) as client:
+        transport = client._exchange.server(reference_of(tls)).host.transport
+        with pytest.raises(NoAnswerError) as caught:
+            transport.send("GET", f"https://{mutual.host}/v2/", headers={})
+    assert caught.value.kind is Kind.CLIENT_CERTIFICATE
 
 
 def test_client_certificate_that_is_missing(mutual: RegistryServer) -> None:
