@@ -20,6 +20,10 @@ COMMANDS = {
         "imagebuild.cli.mirror.import_", "import_",
         "Bring what was exported into a registry, every digest checked.",
     ),
+    "list": (
+        "imagebuild.cli.mirror.list_", "list_",
+        "List the mirror lists that have a name.",
+    ),
     "plan": (
         "imagebuild.cli.mirror.plan", "plan",
         "Say what a sync would do, and how many bytes it would move.",
@@ -27,6 +31,10 @@ COMMANDS = {
     "prune": (
         "imagebuild.cli.mirror.prune", "prune",
         "Remove tags of ours that the list does not have any more.",
+    ),
+    "schema": (
+        "imagebuild.cli.mirror.schema", "schema",
+        "Print the JSON schema of mirror lists.",
     ),
     "serve": (
         "imagebuild.cli.mirror.serve", "serve",

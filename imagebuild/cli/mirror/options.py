@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from imagebuild.events import Emit
     from imagebuild.mirror.items import Item
     from imagebuild.mirror.loading import LoadedList
+    from imagebuild.mirror.lockfile import Lock
     from imagebuild.registry.client import Client
 
 #: The list; the parameter is `mirror_list`.
@@ -44,11 +44,18 @@ lock_option = click.option(
     "beside the list; of a list that comes with the tool, in ~/.local/state/imagebuild/mirror]",
 )  # fmt: skip
 
-#: --jobs; the parameter `jobs` is None or a number.
-jobs_option = click.option(
-    "--jobs", type=click.IntRange(1, 64), metavar="N", envvar="IMAGEBUILD_MIRROR_JOBS",
-    show_envvar=True,
-    help="Transfers at a time, of each registry. [default: as the list says, else 6]",
+#: --engine; the parameter `engine` is registry or docker.
+engine_option = click.option(
+    "--engine", type=click.Choice(("registry", "docker")), default="registry", show_default=True,
+    envvar="IMAGEBUILD_MIRROR_ENGINE", show_envvar=True,
+    help="registry: from registry to registry, byte for byte. docker: the daemon of this host "
+    "pulls, tags and pushes, which loses other platforms, signatures and, mostly, digests.",
+)  # fmt: skip
+
+#: --locked; the parameter `locked`.
+locked_option = click.option(
+    "--locked", is_flag=True, envvar="IMAGEBUILD_MIRROR_LOCKED", show_envvar=True,
+    help="The digests of the lock file, wherever the source's tags are now.",
 )  # fmt: skip
 
 
@@ -66,24 +73,37 @@ def lock_place(loaded: LoadedList, lock: Path | None) -> Path | None:
     return absolute(lock, "--lock") if lock else loaded.lock
 
 
+def read_locks(place: Path | None, *, locked: bool) -> tuple[Lock, Lock | None]:
+    """What the lock file knows, and the same where --locked asks to go by it.
+
+    Raises UsageError and ConfigError where there is none for --locked, and as `read_lock`.
+    """
+    from imagebuild.errors import ConfigError, UsageError
+    from imagebuild.mirror.lockfile import Lock, read_lock
+
+    known = read_lock(place) if place else Lock()
+    if locked and not place:
+        raise UsageError("--locked needs --lock FILE: a list from a pipe has no lock file")
+    if locked and place and not place.exists():
+        raise ConfigError(
+            "there is no lock file",
+            where=str(place),
+            hint="run `imagebuild mirror sync` once without --locked, which writes it",
+        )
+    return known, known if locked else None
+
+
 @contextmanager
-def client_of(
-    value: MirrorList, emit: Emit | None = None, *, jobs: int | None = None
-) -> Iterator[Client]:
+def client_of(value: MirrorList, emit: Emit | None = None) -> Iterator[Client]:
     """A client that speaks to the list's registries as the list says, until the block's end.
 
     Raises ConfigError where a password cannot be read.
     """
     from imagebuild.mirror.loading import registry_settings
     from imagebuild.registry.client import Client
-    from imagebuild.registry.settings import RegistrySettings
 
-    settings = {s.host: s for s in registry_settings(value, os.environ)}
-    if jobs:
-        hosts = [value.target.registry, *(i.source.partition("/")[0] for i in value.images)]
-        settings = {h: RegistrySettings(h) for h in hosts} | settings
-        settings = {h: dataclasses.replace(s, concurrency=jobs) for h, s in settings.items()}
-    with Client(settings.values(), environ=os.environ, emit=emit) as client:
+    settings = registry_settings(value, os.environ)
+    with Client(settings, environ=os.environ, emit=emit) as client:
         yield client
 
 
