@@ -17,14 +17,8 @@ from imagebuild.mirror.answers import Answer, Guests, Seen, answer
 from imagebuild.mirror.checking import Checker, Progress, Walk
 from imagebuild.mirror.items import Item
 from imagebuild.mirror.lockfile import Lock
-from imagebuild.mirror.wants import (
-    NEWEST,
-    Version,
-    names_of_list,
-    needs_of,
-    read_version,
-    versions_of,
-)
+from imagebuild.mirror.naming import NEWEST
+from imagebuild.mirror.wants import Version, names_of_list, needs_of, read_version, versions_of
 from imagebuild.registry.reference import Reference
 
 if TYPE_CHECKING:
@@ -83,9 +77,7 @@ def run(loaded: LoadedList, known: Lock, question: Question) -> Found:
     needs = needs_of(versions, names_of_list(loaded.value), series)
     with client_of(loaded.value, Notes(terminal)) as client:
         items = items_of(client, loaded, question.only)
-        tags = [
-            (item, _at(item, tag)) for item in items for tag in (item.target.tag, *item.aliases)
-        ]
+        tags = [(item, reference) for item in items for reference in _targets(item)]
         with Checker(client, deep=question.deep) as checker, _progress(terminal) as progress:
             walks = checker.check_all([reference for _, reference in tags], progress)
             checked = tuple(
