@@ -53,7 +53,7 @@ def render(report: Report, labels: Mapping[str, str], now: float, success: float
             lines += [f"# HELP {name} {text}", f"# TYPE {name} gauge"]
         for _, own, value in samples:
             shown = ",".join(f'{k}="{_escaped(v)}"' for k, v in {**labels, **own}.items())
-            lines.append(f"{name}{{{shown}}} {value:.17g}")
+            lines.append(f"{name}{{{shown}}} {_number(value)}")
     return "\n".join(lines) + "\n"
 
 
@@ -68,10 +68,10 @@ def _samples(report: Report, now: float, success: float | None) -> Iterator[_Sam
     for host, remaining, limit in report.quotas:
         yield "imagebuild_mirror_quota_remaining", {"registry": host}, remaining
         yield "imagebuild_mirror_quota_limit", {"registry": host}, limit
-    yield "imagebuild_mirror_duration_seconds", {}, round(report.seconds, 3)
-    yield "imagebuild_mirror_last_run_timestamp_seconds", {}, round(now, 3)
+    yield "imagebuild_mirror_duration_seconds", {}, report.seconds
+    yield "imagebuild_mirror_last_run_timestamp_seconds", {}, now
     if success is not None:
-        yield _SUCCESS, {}, round(success, 3)
+        yield _SUCCESS, {}, success
 
 
 def write(path: Path, report: Report, labels: Mapping[str, str], now: float) -> None:
@@ -133,6 +133,11 @@ def _last_success(path: Path) -> float | None:
         return float(found[1]) if found else None
     except ValueError:
         return None
+
+
+def _number(value: float) -> str:
+    """Without the noise of binary fractions."""
+    return str(value if isinstance(value, int) else round(value, 3))
 
 
 def _escaped(text: str) -> str:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from imagebuild.agent.series import get_series
 from imagebuild.cli.live import live
 from imagebuild.cli.mirror.options import client_of, items_of
 from imagebuild.cli.mirror.view import Notes
@@ -18,7 +19,14 @@ from imagebuild.mirror.checking import Checker, Progress, Walk
 from imagebuild.mirror.items import Item
 from imagebuild.mirror.lockfile import Lock
 from imagebuild.mirror.naming import NEWEST
-from imagebuild.mirror.wants import Version, names_of_list, needs_of, read_version, versions_of
+from imagebuild.mirror.wants import (
+    Need,
+    Version,
+    names_of_list,
+    needs_of,
+    read_version,
+    versions_of,
+)
 from imagebuild.registry.reference import Reference
 
 if TYPE_CHECKING:
@@ -70,11 +78,12 @@ def run(loaded: LoadedList, known: Lock, question: Question) -> Found:
     """Ask. What Trove or the list cannot answer is raised, as its parts do; what an image's
     registry cannot, is the error of that image.
     """
-    series = question.series or NEWEST
+    series = get_series(question.series or NEWEST).name
     versions = [read_version(text) for text in question.datastores]
     if question.cloud:
         versions += _registered(question.cloud, question.region)
-    needs = needs_of(versions, names_of_list(loaded.value), series)
+    names = names_of_list(loaded.value)
+    needs = needs_of(versions, names, series)
     with client_of(loaded.value, Notes(terminal)) as client:
         items = items_of(client, loaded, question.only)
         tags = [(item, reference) for item in items for reference in _targets(item)]
@@ -89,7 +98,9 @@ def run(loaded: LoadedList, known: Lock, question: Question) -> Found:
             look = _look(checker, {c.walk.reference: c.walk for c in checked})
             login = _wants_login(loaded)
             guests = Guests(question.isolated, question.login_at)
-            return Found(checked, answer(needs, look, login, guests))
+            served = [n for n in needs if n.version.manager in names]
+            answers = dict(zip(served, answer(served, look, login, guests), strict=True))
+            return Found(checked, tuple(answers.get(n) or _unlisted(n) for n in needs))
 
 
 def _targets(item: Item) -> list[Reference]:
@@ -98,12 +109,25 @@ def _targets(item: Item) -> list[Reference]:
 
 def _look(checker: Checker, known: dict[Reference, Walk]) -> Callable[[Reference], Seen]:
     def look(reference: Reference) -> Seen:
-        walk = known.get(reference) or checker.check(reference)
+        walk = known.get(reference) or checker.check_all([reference])[0]
         if walk.error:
-            raise walk.error
+            # Not "missing", which would have the guest look further.
+            return Seen("unknown", f"it cannot be looked at: {walk.error.what}")
         return Seen(walk.digest, walk.problem)
 
     return look
+
+
+def _unlisted(need: Need) -> Answer:
+    """A datastore that the list has nothing for: its guests go elsewhere."""
+    manager, images = need.version.manager, " or ".join(need.chain.images)
+    return Answer(
+        need,
+        ok=False,
+        reason=f"the list has no image with 'datastore: {manager}'"
+        + (f"; by default guests ask for {images}" if images else ""),
+        hint="add it to the list, or say datastore and role of the image that is meant",
+    )
 
 
 def _wants_login(loaded: LoadedList) -> Callable[[str], bool]:

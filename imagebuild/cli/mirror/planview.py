@@ -63,11 +63,9 @@ def show(to: Terminal, plan: MirrorPlan) -> None:
     told = ", ".join(f"{n} {action}" for action, n in counts.items())
     shared = f", {size(mount)} are there in other repositories" if mount else ""
     to.info(f"{told or 'nothing'}; {size(move)} to move{shared}")
-    told_errors = set()
-    for planned in plan.planned:
-        if planned.error and str(planned.error) not in told_errors:
-            told_errors.add(str(planned.error))
-            to.error(planned.error)
+    errors = [p.error for p in plan.planned if p.error and p.outcome is not Outcome.SKIPPED]
+    for error in {str(e): e for e in errors}.values():
+        to.error(error)
 
 
 def document(loaded: LoadedList, plan: MirrorPlan, **more: Any) -> dict[str, Any]:  # noqa: ANN401

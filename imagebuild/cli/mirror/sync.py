@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from pathlib import Path
@@ -149,6 +150,7 @@ class _Run:
         from imagebuild.mirror.planning import make_plan
         from imagebuild.mirror.result import RunInterrupted
 
+        began = time.monotonic()
         known, held = read_locks(self._lock, locked=locked)
         with client_of(self._loaded.value, Notes(terminal)) as client:
             items = items_of(client, self._loaded, only)
@@ -162,18 +164,22 @@ class _Run:
                         client, plan, emit=view, deep=deep, new_referrers=new_referrers, jobs=jobs
                     )
             except RunInterrupted as exc:
-                self._finish(exc.report, view, interrupted=True)
+                self._finish(exc.report, view, began, interrupted=True)
                 raise
-        self._finish(report, view)
+        self._finish(report, view, began)
         return report
 
-    def _finish(self, report: Report, view: View, *, interrupted: bool = False) -> None:
+    def _finish(
+        self, report: Report, view: View, began: float, *, interrupted: bool = False
+    ) -> None:
         """Tell, and write, what became of it: the lock first, for it cannot be had again."""
         from imagebuild.mirror import metrics
         from imagebuild.mirror.lockfile import record
 
         if self._lock:
             record(self._lock, report)
+        # The questions before the run are most of one that has nothing to do.
+        report = dataclasses.replace(report, seconds=time.monotonic() - began)
         document = self._document(report, interrupted=interrupted)
         view.summary(report)
         if self._lock:

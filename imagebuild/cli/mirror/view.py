@@ -13,7 +13,7 @@ from imagebuild.cli.terminal import Terminal, one_line
 from imagebuild.errors import from_json
 from imagebuild.events import Event, Note
 from imagebuild.mirror.copier import ImageFinished, ImageProgress
-from imagebuild.mirror.result import BAD, Outcome, Report, Result
+from imagebuild.mirror.result import Outcome, Report, Result
 from imagebuild.units import size
 
 if TYPE_CHECKING:
@@ -143,7 +143,8 @@ class View:
     def _errors(self, results: Sequence[Result]) -> None:
         told: dict[tuple[str, str, str], list[Result]] = {}
         for result in results:
-            if result.error and result.outcome in BAD:
+            # What was not tried says the same as what was.
+            if result.error and result.outcome in (Outcome.MISSING, Outcome.FAILED):
                 error = result.error
                 key = (str(error["what"]), str(error["detail"]), str(error["hint"]))
                 told.setdefault(key, []).append(result)
