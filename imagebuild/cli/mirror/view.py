@@ -185,16 +185,24 @@ def _bars(terminal: Terminal) -> Progress:
         BarColumn,
         DownloadColumn,
         Progress,
+        ProgressColumn,
+        Task,
         TextColumn,
         TimeRemainingColumn,
-        TransferSpeedColumn,
     )
+    from rich.text import Text
+
+    class Speed(ProgressColumn):
+        """Bytes a second; rich's own column has units of 1000 beside DownloadColumn's of 1024."""
+
+        def render(self, task: Task) -> Text:
+            return Text(f"{size(int(task.speed))}/s" if task.speed else "", "red")
 
     return Progress(
         TextColumn("{task.fields[image]}", style="bold", markup=False),
         BarColumn(24),
         DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
+        Speed(),
         TimeRemainingColumn(),
         console=terminal.console,
         auto_refresh=False,
