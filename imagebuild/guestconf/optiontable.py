@@ -95,7 +95,7 @@ def option_table(series: str) -> OptionTable:
             option: Option(
                 group,
                 option,
-                entry["type"],
+                _type(entry["type"], name),
                 tuple(entry.get("was", ())),
                 tuple(entry.get("choices", ())),
             )
@@ -105,3 +105,8 @@ def option_table(series: str) -> OptionTable:
         for group, options in _document()["groups"].items()
     }
     return OptionTable(name, {group: options for group, options in groups.items() if options})
+
+
+def _type(told: str | Mapping[str, str], series: str) -> str:
+    """An option's type; it may have changed from one series to the next."""
+    return told if isinstance(told, str) else told[series]

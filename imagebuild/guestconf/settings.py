@@ -15,23 +15,25 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
 from imagebuild.errors import ConfigError, UsageError
 from imagebuild.guestconf.optiontable import option_table
-from imagebuild.mirror.naming import DATASTORES, NEWEST, image_problem, registry_of, without_tag
+from imagebuild.mirror.naming import DATASTORES, NEWEST, image_problem, registry_of, suggestion
 from imagebuild.mirror.wants import ImageNames
 
 #: Trove's default of `injected_config_owner`.
 UBUNTU = "ubuntu"
+#: Stands for a secret inside a text: no configuration has it.
+HOLE = "\0"
 _HOST = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?)(:[0-9]+)?")
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 
 
 @dataclass(frozen=True)
 class Secret:
-    """A text with one secret in it: `shown` with `{}` in its place. `name` is what a person
+    """A text with a secret in it: `shown` with HOLE in its place. `name` is what a person
     calls the secret, and the variable that deployment tools look it up by.
     """
 
     name: str
-    shown: str = "{}"
+    shown: str = HOLE
     value: str | None = field(default=None, repr=False)
 
     def reveal(self) -> str:
@@ -42,11 +44,11 @@ class Secret:
                 where="--with-secrets",
                 hint="name the file or variable that it is in",
             )
-        return self.shown.replace("{}", self.value, 1)
+        return self.shown.replace(HOLE, self.value)
 
     def hidden(self, placeholder: str) -> str:
         """The text with a placeholder for the secret; `%s` in that is the name."""
-        return self.shown.replace("{}", placeholder % self.name, 1)
+        return self.shown.replace(HOLE, placeholder % self.name)
 
 
 Value = str | Secret
@@ -115,11 +117,11 @@ def transport_secret(url: str) -> Secret:
     passwords = {h.rpartition("@")[0].partition(":")[2] for h in hosts if "@" in h}
     passwords.discard("")
     if not passwords:
-        return Secret("trove_transport_url", url.strip().replace("{}", "%7B%7D"), "")
+        return Secret("trove_transport_url", url.strip(), "")
     if len(passwords) > 1:
-        return Secret("trove_guest_transport_url", "{}", url.strip())
+        return Secret("trove_guest_transport_url", HOLE, url.strip())
     (password,) = passwords
-    shown = ",".join(h.replace(f":{password}@", ":{}@", 1) if "@" in h else h for h in hosts)
+    shown = ",".join(h.replace(f":{password}@", f":{HOLE}@", 1) if "@" in h else h for h in hosts)
     whole = urlunsplit(parts._replace(netloc=shown))
     return Secret("trove_guest_transport_password", whole, quote(unquote(password), safe=""))
 
@@ -253,8 +255,7 @@ def _check_image(image: str, where: str) -> None:
     if problem:
         raise ConfigError(
             "this name of an image cannot be used", where=where, detail=f"{image!r}: {problem}",
-            hint=f"write {without_tag(image)}" if without_tag(image) not in ("", image)
-            else "write it as [HOST[:PORT]/]NAME, without a tag",
+            hint=f"write {bare}" if (bare := suggestion(image)) else "write it as [HOST[:PORT]/]NAME, without a tag",
         )  # fmt: skip
 
 

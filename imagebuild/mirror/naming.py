@@ -136,9 +136,16 @@ def image_problem(image: str, *, tag_allowed: bool = False) -> str:
     return ""
 
 
+def suggestion(image: str) -> str:
+    """What a name that cannot be used was perhaps meant to be, or ""."""
+    bare = without_tag(image)
+    is_host = re.fullmatch(r"[^/]+:[0-9]+/?", image)
+    return "" if is_host or bare == image or image_problem(bare) else bare
+
+
 def without_tag(image: str) -> str:
-    """The name as Trove wants it: without what is behind `@`, and without a tag."""
-    name = image.partition("@")[0]
+    """The name as Trove wants it: without scheme, digest and tag."""
+    name = image.strip().rpartition("://")[2].partition("@")[0]
     return name.rsplit(":", 1)[0] if has_tag(name) else name
 
 
