@@ -255,7 +255,7 @@ def _check_image(image: str, where: str) -> None:
     if problem:
         raise ConfigError(
             "this name of an image cannot be used", where=where, detail=f"{image!r}: {problem}",
-            hint=f"write {bare}" if (bare := suggestion(image)) else "write it as [HOST[:PORT]/]NAME, without a tag",
+            hint=f"write {suggestion(image) or 'it as [HOST[:PORT]/]NAME, without a tag'}",
         )  # fmt: skip
 
 
