@@ -10,5 +10,6 @@ reading      people's own files: which of Trove's files each is
 findings     what a check finds
 checks       the known mistakes in files, groups and options
 imagechecks  those in images and logins
+guests       how guests ask for images, by these files
 online       what only the registry can tell
 """

@@ -29,6 +29,8 @@ _CONTROL_ONLY = {
     ("DEFAULT", "guest_config"): "it puts the files into the guest",
     ("network", "network_isolation"): "it tells the guest in guest_info.conf",
 }
+#: trove/cmd/guest.py has it in DEFAULT, for what guest_info.conf says; people mix the two up.
+_ISOLATION = ("DEFAULT", "network_isolation")
 _TRUE, _FALSE = ("true", "1", "on", "yes"), ("false", "0", "off", "no")
 _SECRET = re.compile(r"password|secret|key|token|transport_url|connection")
 _PLACEHOLDER = re.compile(r"@trove_[a-z_]+@")
@@ -118,6 +120,11 @@ def _line(source: Source, line: Line, table: OptionTable) -> Iterator[Finding]:
         yield Finding(
             Severity.MISTAKE, line.where, option, "in a guest, nothing reads this",
             f"the control plane does: {_CONTROL_ONLY[key]}", "move it to trove.conf",
+        )  # fmt: skip
+    if key == _ISOLATION:
+        yield Finding(
+            Severity.MISTAKE, line.where, option, "Trove does not read it in this group", "",
+            "in trove.conf, it belongs into [network]",
         )  # fmt: skip
     guests = known.name in ("docker_image", "backup_docker_image") or known.group == "guest_agent"
     if source.role is Role.CONTROL and guests:
