@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from imagebuild.mirror.naming import End, image_problem
 from imagebuild.mirror.wants import Need
 from imagebuild.registry.reference import Reference
-
-if TYPE_CHECKING:
-    from imagebuild.mirror.checking import Checker
 
 
 @dataclass(frozen=True)
@@ -66,16 +63,6 @@ class Guests:
 
     isolated: bool = True
     login_at: str | None = None
-
-
-def looking_with(checker: Checker) -> Look:
-    """Ask by walking all manifests and blobs of an image (imagebuild/mirror/checking.py)."""
-
-    def look(reference: Reference) -> Seen:
-        walk = checker.check(reference)
-        return Seen(walk.digest, walk.problem)
-
-    return look
 
 
 def answer(

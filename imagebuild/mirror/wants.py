@@ -135,14 +135,12 @@ def names_of_list(value: MirrorList) -> dict[str, ImageNames]:
     for image in value.images:
         if image.datastore is None:
             continue
-        repository = image.target or image.source.rpartition("/")[2]
-        parts = (value.target.registry, value.target.prefix.strip("/"), repository)
+        parts = (value.target.registry, value.target.prefix, image.repository)
         name = "/".join(filter(None, parts))
-        manager = WRONG_DATASTORES.get(image.datastore, image.datastore)
-        other = found.setdefault(manager, {}).setdefault(image.role, name)
+        other = found.setdefault(image.datastore.value, {}).setdefault(image.role, name)
         if other != name:
             raise UsageError(
-                f"the list has two {image.role.value} images for {manager}",
+                f"the list has two {image.role.value} images for {image.datastore}",
                 where=f"{other} and {name}",
                 hint="give them one target, or take `datastore` away from one of them",
             )

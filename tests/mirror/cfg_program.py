@@ -10,7 +10,7 @@ import json
 import sys
 
 import trove.cmd.guest  # noqa: F401 - registers options of its own
-from oslo_messaging import opts as messaging
+from oslo_messaging import opts as messaging  # type: ignore[import-not-found]
 from trove.common import cfg
 
 CONF = cfg.CONF
@@ -23,14 +23,14 @@ cfg.parse_args(["trove", *arguments])
 unknown = []
 for file in document["files"]:
     parser = configparser.RawConfigParser(strict=False, default_section="no section")
-    parser.optionxform = str
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
     parser.read(file)
     for group in parser.sections():
         where = CONF if group == "DEFAULT" else CONF.get(group) if group in CONF else {}
         unknown += [f"{group}.{o}" for o in parser[group] if o not in where]
 
 
-def value(group, option):
+def value(group: str, option: str) -> object:
     return (CONF if group == "DEFAULT" else CONF[group])[option]
 
 

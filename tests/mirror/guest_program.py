@@ -9,6 +9,7 @@ class, and what the registry was asked for.
 import json
 import logging
 import sys
+from typing import Any, NoReturn
 from unittest import mock
 
 import docker
@@ -19,11 +20,12 @@ logging.disable()
 document = json.load(sys.stdin)
 cfg.parse_args(["guest", "--config-file", document["config"]])
 
-from trove.guestagent.datastore import service
-from trove.guestagent.datastore.mariadb.service import MariaDBApp
-from trove.guestagent.datastore.mysql.service import MySqlApp
-from trove.guestagent.datastore.mysql_common import service as mysql_service
-from trove.guestagent.datastore.postgres import service as postgres_service
+# As the agent imports them: when the files have been read.
+from trove.guestagent.datastore import service  # noqa: E402
+from trove.guestagent.datastore.mariadb.service import MariaDBApp  # noqa: E402
+from trove.guestagent.datastore.mysql.service import MySqlApp  # noqa: E402
+from trove.guestagent.datastore.mysql_common import service as mysql_service  # noqa: E402
+from trove.guestagent.datastore.postgres import service as postgres_service  # noqa: E402
 
 APPS = {"mysql": MySqlApp, "mariadb": MariaDBApp, "postgresql": postgres_service.PgSqlApp}
 CONF = cfg.CONF
@@ -32,12 +34,12 @@ CONF = cfg.CONF
 class Registry:
     """Stands for docker's client: what is in the registry, and what was asked."""
 
-    def __init__(self, there):
+    def __init__(self, there: list[str]) -> None:
         self.images = self
         self.there = there
-        self.asked = []
+        self.asked: list[str] = []
 
-    def get_registry_data(self, name):
+    def get_registry_data(self, name: str) -> Any:  # noqa: ANN401 - docker's
         self.asked.append(name)
         if name not in self.there:
             raise docker.errors.NotFound(name)
@@ -48,8 +50,8 @@ class Started(BaseException):
     """The container would start now."""
 
 
-def database_image(app, version):
-    def start(_client, image, **_kwargs):
+def database_image(app: Any, version: str | None) -> str:  # noqa: ANN401 - Trove's
+    def start(_client: object, image: str, **_kwargs: object) -> NoReturn:
         raise Started(image)
 
     module = postgres_service if app is APPS["postgresql"] else mysql_service
@@ -60,18 +62,18 @@ def database_image(app, version):
         try:
             app.start_db(mock.MagicMock(), ds_version=version)
         except Started as started:
-            return started.args[0]
+            return str(started.args[0])
     raise AssertionError("nothing was started")
 
 
-def backup_image(app, there):
+def backup_image(app: Any, there: list[str]) -> tuple[str, list[str]]:  # noqa: ANN401 - Trove's
     made = app.__new__(app)
     made.docker_client = Registry(there)
     try:
         return made.get_backup_image(), made.docker_client.asked
     except RecursionError:
         return "RecursionError", made.docker_client.asked[:1]
-    except Exception as exc:
+    except Exception as exc:  # noqa: BLE001 - its class is the answer
         return type(exc).__name__, made.docker_client.asked
 
 

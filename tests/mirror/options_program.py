@@ -9,13 +9,13 @@ import sys
 import trove.cmd.guest  # noqa: F401 - registers options of its own
 from trove.common import cfg
 
-ours = set()
+ours: set[int] = set()
 for name in dir(cfg):
     value = getattr(cfg, name)
     if name.endswith("_opts") and isinstance(value, list):
         ours |= {id(o) for o in value}
 
-found = {}
+found: dict[str, dict[str, str]] = {}
 for group, options in [("DEFAULT", cfg.CONF._opts)] + [
     (n, g._opts) for n, g in cfg.CONF._groups.items()
 ]:

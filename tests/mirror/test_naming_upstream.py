@@ -93,20 +93,19 @@ def test_names_are_those_of_the_guest(series: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("series", upstream.NAMES)
 def test_a_rebuild_goes_by_names(series: str) -> None:
     """guest_info.conf gets the names of datastore and version; the database starts by number."""
-    files, rebuilt = [], []
-    for path, calls in (("taskmanager/models.py", files), ("taskmanager/models.py", rebuilt)):
-        tree = ast.parse((upstream.tree(series) / "trove" / path).read_text())
-        (action,) = (
-            n for n in ast.walk(tree) if isinstance(n, ast.ClassDef) and n.name == "RebuildAction"
-        )
-        wanted = "get_injected_files" if calls is files else "rebuild"
-        calls += [
-            [ast.unparse(a) for a in n.args]
-            for n in ast.walk(action)
-            if isinstance(n, ast.Call) and getattr(n.func, "attr", "") == wanted
-        ]
-    assert files == [["self.instance.datastore.name", "self.instance.datastore_version.name"]]
-    assert ["self.instance.datastore_version.version"] in rebuilt
+    tree = ast.parse((upstream.tree(series) / "trove/taskmanager/models.py").read_text())
+    (action,) = (
+        n for n in ast.walk(tree) if isinstance(n, ast.ClassDef) and n.name == "RebuildAction"
+    )
+    calls = [
+        (ast.unparse(n.func), [ast.unparse(a) for a in n.args])
+        for n in ast.walk(action)
+        if isinstance(n, ast.Call)
+    ]
+    named = ["self.instance.datastore.name", "self.instance.datastore_version.name"]
+    assert ("self.instance.get_injected_files", named) in calls
+    numbered = ["self.instance.datastore_version.version"]
+    assert ("self.instance.guest.rebuild", numbered) in calls
 
 
 @pytest.mark.parametrize("series", upstream.NAMES)
