@@ -45,7 +45,7 @@ class Buildah:
 
     def __init__(self) -> None:
         self._job: Job | None = None
-        self._has_container = False
+        self._entrypoint: list[str] | None = None
 
     @staticmethod
     def check() -> None:
@@ -97,14 +97,13 @@ class Buildah:
 
     def run(self, command: Sequence[str]) -> Ran:
         """See `Builder`."""
-        if not self._has_container:
+        if self._entrypoint is None:
             self._checked(["from", "--pull-never", "--name", _CONTAINER, _IMAGE])
-            self._has_container = True
-        said = self._checked(["inspect", "--type", "container", "--format",
-                              "{{json .Docker.Config.Entrypoint}}", _CONTAINER])  # fmt: skip
-        entrypoint = json.loads(said) or []
+            said = self._checked(["inspect", "--type", "container", _CONTAINER])
+            config = json.loads(said[said.index("{") :])["Docker"]["config"]
+            self._entrypoint = config.get("Entrypoint") or []
         status, output = self._run(
-            ["run", "--isolation", "chroot", _CONTAINER, "--", *entrypoint, *command],
+            ["run", "--isolation", "chroot", _CONTAINER, "--", *self._entrypoint, *command],
             time.monotonic() + _SECONDS_TO_RUN,
         )  # fmt: skip
         return Ran(status, output)

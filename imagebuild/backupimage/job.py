@@ -105,6 +105,11 @@ class Prepared:
         return {"DATASTORE": self.datastore.name, "DATASTORE_VERSION": self.request.version}
 
     @property
+    def repository(self) -> str:
+        """What the image is called, registry and prefix aside."""
+        return f"db-backup-{self.datastore.name}"
+
+    @property
     def created(self) -> int:
         """When the image says that it was made, in seconds since 1970."""
         return self.request.epoch if self.request.epoch is not None else self.context.date
@@ -116,7 +121,7 @@ class Prepared:
 
         when = datetime.fromtimestamp(self.created, timezone.utc)
         said = {
-            f"{_LABEL}.title": f"db-backup-{self.datastore.name}",
+            f"{_LABEL}.title": self.repository,
             f"{_LABEL}.created": when.strftime("%Y-%m-%dT%H:%M:%SZ"),
             f"{_LABEL}.source": self.context.url,
             f"{_LABEL}.revision": self.context.commit + "-dirty" * self.context.dirty,
@@ -350,7 +355,7 @@ def _pack(
 
 
 def _name(prepared: Prepared) -> str:
-    return f"db-backup-{prepared.datastore.name}:{prepared.request.version}"
+    return f"{prepared.repository}:{prepared.request.version}"
 
 
 def _builder(name: str, environ: Mapping[str, str]) -> builders.Builder:

@@ -62,12 +62,12 @@ def make_mariadb(directory: Path) -> Image:
     Raises TemporaryError when the mirror does not deliver, BuildError when packages do not
     install, PreflightError when the host lacks a program. So do the others.
     """
-    return _image(MARIADB_SERVER, directory, {})
+    return make_image(MARIADB_SERVER, directory, {})
 
 
 def make_postgresql(directory: Path) -> Image:
     """PostgreSQL's server, as the official image `postgres` behaves. Kept below `directory`."""
-    return _image(POSTGRESQL_SERVER, directory, {})
+    return make_image(POSTGRESQL_SERVER, directory, {})
 
 
 def make_backup(datastore: str, directory: Path, series: str = "2026.2") -> Image:
@@ -75,11 +75,12 @@ def make_backup(datastore: str, directory: Path, series: str = "2026.2") -> Imag
 
     Its code is that of the release of Trove that a guest of `series` gets.
     """
-    return _image(BACKUPS[datastore], directory, _backup_code(directory, series))
+    return make_image(BACKUPS[datastore], directory, _backup_code(directory, series))
 
 
-def _image(recipe: Recipe, directory: Path, code: dict[str, bytes]) -> Image:
-    layers = [_system(recipe, directory), _own(recipe.files() | code)]
+def make_image(recipe: Recipe, directory: Path, code: Mapping[str, bytes]) -> Image:
+    """The image of a recipe, with further files in its own layer. Kept below `directory`."""
+    layers = [_system(recipe, directory), _own({**recipe.files(), **code})]
     settings = json.dumps(
         {
             "architecture": "amd64",
