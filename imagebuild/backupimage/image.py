@@ -11,6 +11,7 @@ import dataclasses
 import gzip
 import hashlib
 import json
+import re
 import shutil
 import tarfile
 import tempfile
@@ -36,6 +37,8 @@ _KEPT_CONFIG = (
     "User", "ExposedPorts", "Env", "Entrypoint", "Cmd", "Volumes", "WorkingDir", "Labels",
     "StopSignal", "Healthcheck",
 )  # fmt: skip
+#: How builders note the instruction that sets our shell.
+_SHELL = re.compile(r"#\(nop\)\s+SHELL")
 #: Labels that say which program built it.
 _BUILDERS_LABELS = ("io.buildah.version", "io.imagebuild.leftover")
 
@@ -249,7 +252,7 @@ def _history(
         is_empty = bool(entry.get("empty_layer"))
         layer += not is_empty
         said = str(entry.get("created_by", ""))
-        if (not is_empty and layer in gone) or "#(nop) SHELL" in said \
+        if (not is_empty and layer in gone) or _SHELL.search(said) \
            or any(label in said for label in _BUILDERS_LABELS):  # fmt: skip
             continue
         said = said.replace(f"{HELPER}/shell", "/bin/sh -c")

@@ -277,7 +277,7 @@ def choose_builder(wanted: BuilderName, environ: Mapping[str, str]) -> str:
     }
     if wanted is not BuilderName.AUTO:
         checks[wanted]()
-        return wanted.value
+        return str(wanted.value)
     lacking = []
     for name, test in checks.items():
         try:
