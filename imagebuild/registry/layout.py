@@ -16,7 +16,7 @@ import json
 import os
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -141,17 +141,31 @@ class Layout:
 
     def remember(self, reference: Reference, target: Descriptor) -> None:
         """Keep in index.json what a name stands for, in place of what it stood for."""
-        entry = target.to_json() | {"annotations": {_NAME: str(reference)}}
-        with self._writing(), _lock(self.root / "index.lock", threading.Event()):
-            others = [e for e in self._index() if _name(e) != str(reference)]
-            index = {"schemaVersion": 2, "manifests": [*others, entry]}
-            _replace(self.root / "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
-            _replace(self.root / "index.json", json.dumps(index).encode())
+        self.name(str(reference), target)
 
     def recall(self, reference: Reference) -> Descriptor | None:
         """What a name stood for when it was last remembered; None: it never was."""
+        return self.named(str(reference))
+
+    def name(
+        self, name: str, target: Descriptor, annotations: Mapping[str, str] | None = None
+    ) -> None:
+        """Keep in index.json what a name stands for, with annotations of its own.
+
+        Entries are sorted by name, so that the same images make the same file.
+        """
+        entry = target.to_json() | {"annotations": {_NAME: name} | dict(annotations or {})}
+        with self._writing(), _lock(self.root / "index.lock", threading.Event()):
+            others = [e for e in self._index() if _name(e) != name]
+            entries = sorted([*others, entry], key=lambda e: str(_name(e)))
+            index = {"schemaVersion": 2, "manifests": entries}
+            _replace(self.root / "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
+            _replace(self.root / "index.json", json.dumps(index).encode())
+
+    def named(self, name: str) -> Descriptor | None:
+        """What a name of index.json stands for."""
         for entry in self._index():
-            if _name(entry) == str(reference):
+            if _name(entry) == name:
                 with contextlib.suppress(ValueError):
                     return Descriptor.from_json(entry)
         return None
