@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from imagebuild.config.mirrorlist import Role, Target
 from imagebuild.errors import ConfigError, UsageError
 from imagebuild.mirror.items import Item
-from imagebuild.mirror.layoutclient import LAYOUT, in_layout, name_of
 from imagebuild.mirror.layoutfiles import Entry
 from imagebuild.mirror.referrers import COSIGN
 from imagebuild.registry.reference import Reference
@@ -26,6 +25,9 @@ _REGISTRY, _BELOW, _REPOSITORY, _TAG, _ALIASES, _BACKUP, _DATASTORE, _ROLE, _REF
         "referrers",
     )
 )  # fmt: skip
+
+#: The registry of images that have no name where they come from.
+_NAMELESS = "oci-layout"
 
 
 @dataclass(frozen=True)
@@ -76,13 +78,13 @@ def carry(items: Iterable[Item], target: Target) -> tuple[Carried, ...]:
     names: dict[str, None] = {}
     carried = []
     for item in items:
-        inside = in_layout(dataclasses.replace(item.source, digest=""))
-        if name_of(inside) in names:
+        inside = dataclasses.replace(item.source, digest="")
+        if str(inside) in names:
             # The same image for two repositories, perhaps with other platforms.
-            inside = in_layout(item.target)
-        names[name_of(inside)] = None
+            inside = item.target
+        names[str(inside)] = None
         copied = dataclasses.replace(item, target=inside, aliases=(), backup="")
-        carried.append(Carried(item, copied, name_of(inside), _notes(item, target)))
+        carried.append(Carried(item, copied, str(inside), _notes(item, target)))
     return tuple(carried)
 
 
@@ -126,16 +128,11 @@ def items_of_entries(
                 raise UsageError(
                     f"two images of the export would be {name}",
                     where=where,
-                    detail=f"{shown(owners[name].source)}\n{shown(item.source)}",
+                    detail=f"{owners[name].source}\n{item.source}",
                     hint="import them one by one: --only NAME --as REPOSITORY:TAG",
                 )
             owners[name] = item
     return tuple(found)
-
-
-def shown(source: Reference) -> str:
-    """A name of a layout for people."""
-    return str(source).removeprefix(f"{LAYOUT}/")
 
 
 def _is_beside(name: str) -> bool:
@@ -155,14 +152,14 @@ def _item(entry: Entry, destination: Destination | None, name_as: str | None, wh
         prefix = notes.get(_BELOW, "") if place.prefix is None else place.prefix
         tag = notes.get(_TAG, "")
         target = _target(place.registry, prefix, f"{repository}:{tag}", entry.name or where)
-        name, _, source_tag = entry.name.rpartition(":")
+        source = Reference.parse(entry.name).at(digest)
         aliases = tuple(filter(None, notes.get(_ALIASES, "").split(",")))
         backup = notes.get(_BACKUP, "")
         for alias in filter(None, (*aliases, backup)):
             _target(place.registry, prefix, f"{repository}:{alias}", entry.name)
         role = Role.BACKUP if notes.get(_ROLE) == Role.BACKUP.value else Role.DATABASE
         return Item(
-            Reference(LAYOUT, name, source_tag, digest), target, aliases,
+            source, target, aliases,
             referrers=notes.get(_REFERRERS) != "no", backup=backup,
             datastore=notes.get(_DATASTORE, ""), role=role,
         )  # fmt: skip
@@ -184,11 +181,11 @@ def _foreign(
     name = entry.name
     if name and ("/" in name or ":" in name):
         full = Reference.parse(name)
-        source = Reference(LAYOUT, full.name, full.tag, entry.descriptor.digest)
+        source = full.at(entry.descriptor.digest)
         repository = repository or full.repository.rpartition("/")[2]
         tag = tag or full.tag
     else:
-        source = Reference(LAYOUT, where, name, entry.descriptor.digest)
+        source = Reference(_NAMELESS, "image", name, entry.descriptor.digest)
         tag = tag or name
     if not repository or not tag:
         said = f"its name there is {name!r}" if name else "it has no name there"

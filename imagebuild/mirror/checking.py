@@ -14,22 +14,28 @@ import queue
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from imagebuild.errors import BuildError, ConfigError, ImagebuildError
+from imagebuild.mirror.source import Source
 from imagebuild.mirror.trees import Parts, parts_of
 from imagebuild.mirror.workers import Workers, wait_for
 from imagebuild.registry.manifest import Descriptor, Manifest
 from imagebuild.registry.reference import Reference
-
-if TYPE_CHECKING:
-    from imagebuild.registry.client import Client
 
 #: Questions at a time; what a single registry is asked is limited by its settings.
 _AT_ONCE = 8
 #: Manifests below one name, and indexes in indexes, that are looked at.
 _MOST_MANIFESTS = 1000
 _DEEPEST = 8
+
+
+class Holder(Source, Protocol):
+    """Where images are: a registry, by its client, or a layout (layoutsource.py)."""
+
+    def has_blob(self, reference: Reference, blob: Descriptor, /) -> bool:
+        """Whether the blob is there, with its size."""
+        ...
 
 
 class Flaw(enum.Enum):
@@ -134,7 +140,7 @@ class Checker:
     May not be used by several threads at once. Close it, or use `with`.
     """
 
-    def __init__(self, client: Client, *, deep: bool = False) -> None:
+    def __init__(self, client: Holder, *, deep: bool = False) -> None:
         self._client = client
         self._deep = deep
         self._stop = threading.Event()
@@ -307,7 +313,7 @@ class Checker:
 
 
 def check_images(
-    client: Client,
+    client: Holder,
     references: Iterable[Reference],
     *,
     deep: bool = False,

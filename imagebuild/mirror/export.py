@@ -28,8 +28,8 @@ from imagebuild.files import MIB
 from imagebuild.mirror.carrying import Carried, carry
 from imagebuild.mirror.copier import run_plan
 from imagebuild.mirror.items import Item
-from imagebuild.mirror.layoutclient import WritingClient
 from imagebuild.mirror.layoutfiles import INDEX, NAME
+from imagebuild.mirror.layouttarget import LayoutTarget
 from imagebuild.mirror.planning import MirrorPlan, make_plan
 from imagebuild.mirror.result import BAD, Report
 from imagebuild.mirror.trees import parts_of
@@ -95,9 +95,9 @@ def plan_export(
     """What an export would fetch; nothing is written."""
     carried = carry(items, target)
     root = spool_of(place) if is_tar(place) else place
-    writer = WritingClient(client, Layout(root), {})
-    plan = make_plan(writer, [c.inside for c in carried], count_bytes=True)
-    return plan, carried
+    with LayoutTarget(Layout(root), client, {}) as writer:
+        inside = [c.inside for c in carried]
+        return make_plan(writer, inside, source=client, count_bytes=True), carried
 
 
 def export(
@@ -120,9 +120,9 @@ def export(
     root = spool_of(place) if tar else place
     with _alone(root):
         layout = Layout(root)
-        writer = WritingClient(client, layout, {c.name: c.notes for c in carried})
-        plan = make_plan(writer, [c.inside for c in carried])
-        report = run_plan(writer, plan, emit=emit, deep=True, jobs=jobs)
+        with LayoutTarget(layout, client, {c.name: c.notes for c in carried}) as writer:
+            plan = make_plan(writer, [c.inside for c in carried], source=client)
+            report = run_plan(writer, plan, source=client, emit=emit, deep=True, jobs=jobs)
         good = [
             (c, r) for c, r in zip(carried, report.results, strict=True) if r.outcome not in BAD
         ]

@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING
 
 from imagebuild.errors import UsageError
 from imagebuild.events import Emit
-from imagebuild.mirror.carrying import Destination, items_of_entries, shown
+from imagebuild.mirror.carrying import Destination, items_of_entries
 from imagebuild.mirror.checking import Checker, Progress, Walk
 from imagebuild.mirror.copier import run_plan
 from imagebuild.mirror.items import Item
-from imagebuild.mirror.layoutclient import ReadingClient
 from imagebuild.mirror.layoutfiles import Entry, LayoutFiles, entries_of, open_layout
+from imagebuild.mirror.layoutsource import LayoutSource
 from imagebuild.mirror.planning import MirrorPlan, make_plan
 from imagebuild.mirror.result import Report
-from imagebuild.registry.reference import Reference
 
 if TYPE_CHECKING:
     from imagebuild.registry.client import Client
@@ -30,16 +29,17 @@ if TYPE_CHECKING:
 class Import:
     """What is to be brought into a registry."""
 
-    client: ReadingClient
+    client: Client
+    source: LayoutSource
     items: tuple[Item, ...]
 
     def plan(self, *, count_bytes: bool = False) -> MirrorPlan:
         """What the registry lacks."""
-        return make_plan(self.client, self.items, count_bytes=count_bytes)
+        return make_plan(self.client, self.items, source=self.source, count_bytes=count_bytes)
 
     def verify(self, progress: Progress | None = None) -> tuple[Walk, ...]:
         """Read all that the images have, and compare it with its digests; no registry is asked."""
-        with Checker(self.client, deep=True) as checker:
+        with Checker(self.source, deep=True) as checker:
             return checker.check_all([i.source for i in self.items], progress)
 
     def run(self, plan: MirrorPlan, *, emit: Emit | None = None, jobs: int = 4) -> Report:
@@ -47,21 +47,17 @@ class Import:
         no tag, and does not stop the others. The report's sources are the names that the
         images had where they were exported. Raises RunInterrupted.
         """
-        report = run_plan(self.client, plan, emit=emit, deep=True, jobs=jobs)
-        return dataclasses.replace(
-            report,
-            results=tuple(
-                dataclasses.replace(r, item=dataclasses.replace(r.item, source=origin(r.item)))
-                for r in report.results
-            ),
-        )
+        report = run_plan(self.client, plan, source=self.source, emit=emit, deep=True, jobs=jobs)
+        # Where they came from, they have tags; that they were taken by digest is our affair.
+        results = (dataclasses.replace(r, item=_by_tag(r.item)) for r in report.results)
+        return dataclasses.replace(report, results=tuple(results))
 
 
-def origin(item: Item) -> Reference:
-    """What an image of an export was called where it came from."""
-    registry, _, repository = item.source.repository.partition("/")
-    return Reference(registry, repository or registry, item.source.tag, "" if item.source.tag
-                     else item.source.digest)  # fmt: skip
+def _by_tag(item: Item) -> Item:
+    source = item.source
+    return dataclasses.replace(
+        item, source=dataclasses.replace(source, digest="") if source.tag else source
+    )
 
 
 @contextmanager
@@ -78,7 +74,7 @@ def opened(
     try:
         entries = _choose(entries_of(files), only, files)
         items = items_of_entries(entries, destination, name_as, path.name)
-        yield Import(ReadingClient(client, files), items)
+        yield Import(client, LayoutSource(files), items)
     finally:
         files.close()
 
@@ -111,6 +107,3 @@ def _matches(entry: Entry, patterns: Sequence[str]) -> bool:
     repository = name.rpartition(":")[0]
     names = {name, repository, name.rpartition("/")[2], repository.rpartition("/")[2]}
     return any(fnmatch.fnmatchcase(n, p) for n in names for p in patterns)
-
-
-__all__ = ["Import", "opened", "origin", "registries_of", "shown"]

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import subprocess
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from imagebuild.errors import ConfigError, UsageError
 from imagebuild.mirror.carrying import Destination
 from imagebuild.mirror.export import export, spool_of
 from imagebuild.mirror.importing import opened
+from imagebuild.mirror.items import Item
 from imagebuild.mirror.result import Outcome, Report
 from imagebuild.registry.manifest import Manifest
 from imagebuild.registry.reference import Reference
@@ -33,9 +34,9 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sites]:
         yield Sites(source, target)
 
 
-def _export(items: list[object], place: Path) -> Report:
+def _export(items: Sequence[Item], place: Path) -> Report:
     with client() as asked:
-        return export(asked, items, LIST_TARGET, place).report  # type: ignore[arg-type]
+        return export(asked, items, LIST_TARGET, place).report
 
 
 def _import(path: Path, sites: Sites, **options: object) -> Report:

@@ -193,7 +193,7 @@ def test_names_are_remembered_as_an_image_layout_has_them(layout: Layout) -> Non
     assert layout.recall(mysql) == second
     assert layout.recall(other) == BLOB
     index = json.loads((layout.root / "index.json").read_text())
-    assert [m["digest"] for m in index["manifests"]] == [BLOB.digest, second.digest]
+    assert [m["digest"] for m in index["manifests"]] == [second.digest, BLOB.digest]
     version = json.loads((layout.root / "oci-layout").read_text())
     assert version == {"imageLayoutVersion": "1.0.0"}
 
