@@ -22,7 +22,7 @@ from imagebuild.errors import BuildError, ConfigError, PreflightError, PublishEr
 from imagebuild.events import Emit
 from imagebuild.files import MIB
 from imagebuild.registry.credentials import Login
-from imagebuild.registry.exchange import ATTEMPTS, Exchange, back_off
+from imagebuild.registry.exchange import ATTEMPTS, Exchange
 from imagebuild.registry.manifest import (
     INDEXES,
     MANIFESTS,
