@@ -8,8 +8,9 @@ docker-credential-helpers), which get the server's name on stdin.
 from __future__ import annotations
 
 import base64
+import functools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,16 +50,25 @@ def credential_files(environ: Mapping[str, str]) -> list[Path]:
     return [*files, Path(environ.get("DOCKER_CONFIG") or home / ".docker") / "config.json"]
 
 
-def find_login(registry: str, repository: str, environ: Mapping[str, str]) -> Login | None:
+#: What helpers have said: by program, and server.
+Answers = dict[tuple[str, str], Login | None]
+
+
+def find_login(
+    registry: str, repository: str, environ: Mapping[str, str], answers: Answers | None = None
+) -> Login | None:
     """The login of the first file that has one; None: anonymous.
 
+    A helper is asked only for what `answers` does not have: it may take seconds.
     Raises PreflightError for a file or helper that cannot be used: an anonymous pull in its
     place would end in an error about something else.
     """
     for path in credential_files(environ):
         document = _read(path)
-        if document is not None and (login := _of_file(path, document, registry, repository,
-                                                       environ)):  # fmt: skip
+        if document is None:
+            continue
+        ask = functools.partial(_ask_helper, path=path, environ=environ, answers=answers)
+        if login := _of_file(path, document, registry, repository, ask):
             return login
     return None
 
@@ -91,16 +101,16 @@ def _of_file(
     document: dict[str, Any],
     registry: str,
     repository: str,
-    environ: Mapping[str, str],
+    ask: Callable[[str, str], Login | None],
 ) -> Login | None:
     helpers = document.get("credHelpers") or {}
     for server in _servers(registry):
         if helper := helpers.get(server):
-            return _ask_helper(str(helper), server, path, environ)
+            return ask(str(helper), server)
     if store := document.get("credsStore"):
         # docker keeps Docker Hub's login under the first of its names.
         server = _servers(registry)[0]
-        if login := _ask_helper(str(store), server, path, environ):
+        if login := ask(str(store), server):
             return login
     by_name = {_plain(str(k)): v for k, v in (document.get("auths") or {}).items()}
     for name in _names(registry, repository):
@@ -147,8 +157,17 @@ def _of_entry(entry: dict[str, Any], source: str) -> Login | None:
     return Login(username, password, source=source) if username else None
 
 
-def _ask_helper(helper: str, server: str, path: Path, environ: Mapping[str, str]) -> Login | None:
+def _ask_helper(
+    helper: str, server: str, path: Path, environ: Mapping[str, str], answers: Answers | None
+) -> Login | None:
     program = f"docker-credential-{helper}"
+    known = {} if answers is None else answers
+    if (program, server) not in known:
+        known[program, server] = _run_helper(program, server, path, environ)
+    return known[program, server]
+
+
+def _run_helper(program: str, server: str, path: Path, environ: Mapping[str, str]) -> Login | None:
     where = f"{program} (named in {path})"
     try:
         # The helper is the user's own program: it finds its store through the environment.

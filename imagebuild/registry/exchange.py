@@ -15,7 +15,7 @@ import requests
 from imagebuild.errors import ConfigError, PreflightError, TemporaryError
 from imagebuild.events import Emit, Note
 from imagebuild.registry.auth import Authorizer
-from imagebuild.registry.credentials import Login, credential_files, find_login
+from imagebuild.registry.credentials import Answers, Login, credential_files, find_login
 from imagebuild.registry.limits import Limits
 from imagebuild.registry.problems import busy, retry_after, said, unreachable
 from imagebuild.registry.reference import Reference
@@ -93,6 +93,7 @@ class Exchange:
         self._certs_d = certs_d
         self._longest_wait = longest_wait
         self._first_wait = _FIRST_WAIT if first_wait is None else first_wait
+        self._answers: Answers = {}
         self._servers: dict[tuple[str, str], Server] = {}
         self._hosts: dict[str, Host] = {}
         self._lock = threading.RLock()
@@ -349,7 +350,7 @@ class Exchange:
         settings = self._settings.get(reference.registry)
         if settings and settings.username:
             return Login(settings.username, settings.password, source="the caller's settings")
-        return find_login(reference.registry, reference.repository, self._environ)
+        return find_login(reference.registry, reference.repository, self._environ, self._answers)
 
     def unauthorized(self, server: Server, reference: Reference, words: str) -> PreflightError:
         """The error for a 401 that no login of ours changes."""

@@ -29,7 +29,8 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 #: Those that keep the method and the body (RFC 9110, 15.4).
 _SAME_METHOD = (307, 308)
 _MOST_REDIRECTS = 5
-_CONNECTIONS = 16
+#: Kept open; urllib3 says a word, on stderr, of each beyond them.
+_CONNECTIONS = 128
 
 
 class Kind(enum.Enum):

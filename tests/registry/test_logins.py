@@ -195,3 +195,26 @@ def test_which_registries_want_a_login(
         assert client.wants_login(closed.host) is False
         tokens.anonymous = ()
         assert client.wants_login(closed.host) is True
+
+
+def test_store_of_the_blobs_does_not_see_the_token(
+    tokens: TokenServer, closed: RegistryServer, tmp_path: Path
+) -> None:
+    """Blobs from and to another origin, as registries before S3 have it."""
+    with (
+        RegistryServer(tmp_path, data=closed.data) as opened,
+        RegistryProxy(closed) as proxy,
+        RegistryProxy(opened) as store,
+        connect(proxy.host, **ME) as client,
+    ):
+        reference = in_repository(proxy.host, "stored")
+        client.push_blob(reference, BLOB, Reader())
+        proxy.redirect(store.url, "GET")
+        proxy.redirect(store.url, "HEAD")
+        assert client.has_blob(reference, BLOB)
+        assert b"".join(client.open_blob(reference, BLOB)) == DATA
+        assert [r.method for r in store.seen()] == ["HEAD", "GET"]
+        assert not any("authorization" in r.headers for r in store.seen())
+        assert all("s3cret" in r.path for r in store.seen())
+        assert all("authorization" in r.headers for r in proxy.seen("GET", "/blobs/"))
+    assert tokens.scopes() == ["repository:stored:pull,push", "repository:stored:pull"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from imagebuild.errors import PreflightError
-from imagebuild.registry.credentials import credential_files, find_login
+from imagebuild.registry.credentials import Answers, credential_files, find_login
 
 SECRET = "hunter2"  # noqa: S105
 
@@ -123,6 +123,20 @@ def test_helper_gets_the_server_on_stdin(
     assert (login.username, login.password) == ("me", SECRET)
     home = environ["HOME"]
     assert Path(home, "asked").read_text() == f"get quay.io {home}\n"
+
+
+def test_helper_is_asked_once_for_a_registry(
+    environ: dict[str, str], docker: Callable[..., Path]
+) -> None:
+    answer = json.dumps({"ServerURL": "x", "Username": "me", "Secret": SECRET})
+    helper(environ, "vault", f'cat >> "$HOME/asked"; echo >> "$HOME/asked"; echo \'{answer}\'')
+    docker(credsStore="vault")
+    answers: Answers = {}
+    for registry, repository in (("quay.io", "a"), ("quay.io", "b"), ("other.org", "a")):
+        login = find_login(registry, repository, environ, answers)
+        assert login is not None
+        assert login.username == "me"
+    assert Path(environ["HOME"], "asked").read_text() == "quay.io\nother.org\n"
 
 
 def test_store_knows_docker_hub_by_its_old_name(
