@@ -63,9 +63,19 @@ def show(to: Terminal, plan: MirrorPlan) -> None:
     told = ", ".join(f"{n} {action}" for action, n in counts.items())
     shared = f", {size(mount)} are there in other repositories" if mount else ""
     to.info(f"{told or 'nothing'}; {size(move)} to move{shared}")
+    if plan.engine:
+        warn_of_docker(to)
     errors = [p.error for p in plan.planned if p.error and p.outcome is not Outcome.SKIPPED]
     for error in {str(e): e for e in errors}.values():
         to.error(error)
+
+
+def warn_of_docker(to: Terminal) -> None:
+    """What is lost when docker copies."""
+    from imagebuild.mirror.dockerengine import LOSSES
+
+    for loss in LOSSES:
+        to.warning(loss)
 
 
 def document(loaded: LoadedList, plan: MirrorPlan, **more: Any) -> dict[str, Any]:  # noqa: ANN401

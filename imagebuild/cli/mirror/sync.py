@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import time
@@ -30,7 +31,9 @@ from imagebuild.cli.terminal import terminal
 if TYPE_CHECKING:
     from imagebuild.cli.mirror.view import View
     from imagebuild.mirror.loading import LoadedList
+    from imagebuild.mirror.planning import MirrorPlan
     from imagebuild.mirror.result import Report
+    from imagebuild.registry.client import Client
 
 
 @click.command(
@@ -113,8 +116,10 @@ def sync(
         else:
             planview.show(terminal, made)
         context.exit(int(planview.exit_code(made)))
-    if place and place == loaded.lock and not lock:
-        place.parent.mkdir(parents=True, exist_ok=True)
+    if place and not lock:
+        # Of a list that comes with the tool, it is among the user's state.
+        with contextlib.suppress(OSError):  # told next
+            place.parent.mkdir(parents=True, exist_ok=True)
     check_places((place, metrics, report))
     run = _Run(loaded, place, engine, metrics, report, as_json=as_json)
     done = run.go(only, locked=locked, deep=deep, new_referrers=new_referrers, jobs=jobs)
@@ -160,9 +165,14 @@ class _Run:
             view = View(terminal, len(items))
             try:
                 with view.live():
-                    report = run_plan(
-                        client, plan, emit=view, deep=deep, new_referrers=new_referrers, jobs=jobs
-                    )
+                    report = (
+                        _with_docker(client, plan, view)
+                        if plan.engine
+                        else run_plan(
+                            client, plan, emit=view, deep=deep, new_referrers=new_referrers,
+                            jobs=jobs,
+                        )
+                    )  # fmt: skip
             except RunInterrupted as exc:
                 self._finish(exc.report, view, began, interrupted=True)
                 raise
@@ -211,3 +221,11 @@ class _Run:
             "totals": {"images": len(report.results)}
             | {k: v for k, v in told.items() if k != "removed"},
         }
+
+
+def _with_docker(client: Client, plan: MirrorPlan, view: View) -> Report:
+    from imagebuild.cli.mirror.planview import warn_of_docker
+    from imagebuild.mirror.dockerengine import run_with_docker
+
+    warn_of_docker(terminal)
+    return run_with_docker(client, plan, emit=view)

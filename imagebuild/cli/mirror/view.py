@@ -137,7 +137,7 @@ class View:
         for host, remaining, limit in report.quotas:
             self._terminal.info(f"{host}: {remaining} of {limit} pulls are left")
         for note in report.notes:
-            self._terminal.warning(note)
+            self._terminal.detail(note)
         self._errors(report.results)
 
     def _errors(self, results: Sequence[Result]) -> None:
