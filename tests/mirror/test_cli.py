@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.cli.fuzz import check, invoke, own_environment
+from tests.cli.fuzz import check, invoke
 from tests.container_images import OCI, attestation, image, index, layer
 from tests.mirror.command import Mirror, by_tag, fresh, outcomes, samples
 from tests.registry_proxy import BLOBS, MANIFESTS, RegistryProxy
@@ -24,20 +24,6 @@ from tests.registry_server import RegistryServer
 ROOT = Path(__file__).parents[2]
 #: A port of this host that nobody listens on (tcpmux).
 NOBODY = "127.0.0.1:1"
-
-
-@pytest.fixture
-def mirror(
-    tmp_path: Path,
-    source: RegistryServer,
-    target: RegistryServer,
-    monkeypatch: pytest.MonkeyPatch,
-    request: pytest.FixtureRequest,
-) -> Mirror:
-    own_environment(monkeypatch, tmp_path)
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[:60].strip("-")
-    return Mirror(tmp_path, source, target, name)
 
 
 @pytest.fixture
