@@ -96,7 +96,8 @@ class Ran:
         return json.loads(self.out)
 
 
-def _environment(cloud: TestCloud, name: str) -> dict[str, str]:
+def environment(cloud: TestCloud, name: str) -> dict[str, str]:
+    """A process's, with this user's rights in the cloud."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("OS_", "IMAGEBUILD_"))}
     return kept | cloud.environ(name) | {"PYTHONPATH": str(ROOT)}
 
@@ -113,7 +114,7 @@ def start(cloud: TestCloud, *argv: str, name: str = "admin") -> Iterator[subproc
     """The same while it runs; it is ended with the block."""
     process = subprocess.Popen(
         [sys.executable, "-m", "imagebuild", "--no-color", "datastore", *argv],
-        env=_environment(cloud, name),
+        env=environment(cloud, name),
         cwd="/",
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
