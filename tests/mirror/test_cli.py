@@ -326,7 +326,7 @@ def test_plan_that_finds_all_in_order(mirror: Mirror) -> None:
         (["sync", "{}/mirror.yaml", "--jobs", "x"], 2, "--jobs"),
         (["check", "{}/mirror.yaml", "--datastore", "mysql"], 2, "no datastore version"),
         (["check", "{}/mirror.yaml", "--datastore", "oracle:1"], 2, "no containers for oracle"),
-        (["check", "{}/mirror.yaml", "--trove-series", "1999.1"], 3, "series"),
+        (["check", "{}/mirror.yaml", "--control-plane-series", "1999.1"], 3, "series"),
         (["check", "{}/mirror.yaml", "--cloud", "nosuch"], 4, "cloud nosuch"),
         (["sync", "{}/secret.yaml"], 3, "PW is not set"),
         (["nothing"], 2, "No such command"),

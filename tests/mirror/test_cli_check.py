@@ -141,9 +141,9 @@ def test_series_decides_whether_a_guest_falls_back(mirror: Mirror) -> None:
     )
     mirror.json("sync")
     version = "--datastore=mariadb:11.4.5"
-    old = mirror.json("check", version, "--trove-series", "2026.1", code=6)
+    old = mirror.json("check", version, "--control-plane-series", "2026.1", code=6)
     assert needs(old)["mariadb 11.4.5", "backup"] is False
-    new = mirror.json("check", version, "--trove-series", "2026.2")
+    new = mirror.json("check", version, "--control-plane-series", "2026.2")
     assert needs(new)["mariadb 11.4.5", "backup"] is True
     assert "falls back" in new["versions"][1]["reason"]
 

@@ -47,9 +47,9 @@ from imagebuild.cli.terminal import terminal
     help="Region, where the cloud has several.",
 )  # fmt: skip
 @click.option(
-    "--trove-series", metavar="SERIES", envvar="IMAGEBUILD_TROVE_SERIES", show_envvar=True,
-    shell_complete=complete.word("Series"),
-    help="Series of the guest agent, like 2026.1: it decides where guests look for backup "
+    "--control-plane-series", "series", metavar="SERIES", shell_complete=complete.word("Series"),
+    envvar="IMAGEBUILD_CONTROL_PLANE_SERIES", show_envvar=True,
+    help="Series of Trove and its guests, like 2026.1: it decides where guests look for backup "
     "images. [default: the newest]",
 )  # fmt: skip
 @click.option(
@@ -75,7 +75,7 @@ def check(
     datastores: tuple[str, ...],
     cloud: str | None,
     region: str | None,
-    trove_series: str | None,
+    series: str | None,
     isolated: bool,
     container_registry: str | None,
     as_json: bool,
@@ -100,7 +100,7 @@ def check(
         datastores=datastores,
         cloud=cloud,
         region=region,
-        series=trove_series,
+        series=series,
         isolated=isolated,
         login_at=container_registry,
     )

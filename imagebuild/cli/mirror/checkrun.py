@@ -131,7 +131,11 @@ def _unlisted(need: Need) -> Answer:
 
 
 def _wants_login(loaded: LoadedList) -> Callable[[str], bool]:
-    """Asks a registry as a guest without a login does."""
+    """Asks a registry as a guest without a login does.
+
+    For the list's own repositories: one with a token server (Harbor) lets anybody in, and
+    refuses them the projects that are private.
+    """
     from imagebuild.mirror.loading import registry_settings
     from imagebuild.registry.client import Client
 
