@@ -11,5 +11,6 @@ findings     what a check finds
 checks       the known mistakes in files, groups and options
 imagechecks  those in images and logins
 guests       how guests ask for images, by these files
+versions     whether datastore versions would find theirs
 online       what only the registry can tell
 """

@@ -10,7 +10,7 @@ from imagebuild.guestconf.findings import Finding, Severity
 from imagebuild.guestconf.imagechecks import check_bridge, check_images, check_login
 from imagebuild.guestconf.inifile import Line
 from imagebuild.guestconf.optiontable import Option, OptionTable, option_table
-from imagebuild.guestconf.reading import Configured, Role, Source
+from imagebuild.guestconf.reading import Configured, Role, Source, configured
 from imagebuild.guestconf.settings import bridge_problem, host_problem
 from imagebuild.mirror.naming import DEFAULT_IMAGES, NEWEST, WRONG_DATASTORES
 
@@ -42,8 +42,7 @@ def check(sources: Sequence[Source], series: str = NEWEST) -> tuple[Finding, ...
     Raises ConfigError for an unknown series.
     """
     table = option_table(series)
-    control = Configured.of(sources, Role.CONTROL, table)
-    guest = Configured.of(sources, Role.GUEST, table)
+    guest, control = configured(sources, series)
     found: list[Finding] = []
     for source in sources:
         found += _of_file(source, control)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import enum
 import ipaddress
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 from imagebuild.errors import ImagebuildError, Interrupted
 from imagebuild.guestconf.findings import Finding, Severity
 from imagebuild.guestconf.imagechecks import image_host, is_isolated, login_host
 from imagebuild.guestconf.inifile import Line
-from imagebuild.guestconf.optiontable import option_table
-from imagebuild.guestconf.reading import Configured, Role, Source
-from imagebuild.mirror.naming import DATASTORES, NEWEST
+from imagebuild.guestconf.reading import Configured
+from imagebuild.mirror.naming import DATASTORES
 from imagebuild.registry.settings import RegistrySettings, is_loopback
 
 
@@ -32,8 +31,8 @@ WantsLogin = Callable[[str, Speech], bool]
 
 
 def check_online(
-    sources: Sequence[Source],
-    series: str = NEWEST,
+    guest: Configured,
+    control: Configured,
     *,
     probe: Probe | None = None,
     wants_login: WantsLogin | None = None,
@@ -42,9 +41,6 @@ def check_online(
 
     What cannot be asked is a warning. Raises Interrupted.
     """
-    table = option_table(series)
-    control = Configured.of(sources, Role.CONTROL, table)
-    guest = Configured.of(sources, Role.GUEST, table)
     hosts: dict[str, Line] = {}
     for manager in DATASTORES:
         for name in ("docker_image", "backup_docker_image"):
@@ -113,7 +109,7 @@ def _speech(
         )  # fmt: skip
         return  # docker takes anything there
     listed = control.get("DEFAULT", "docker_insecure_registries")
-    if speech is Speech.TLS or _is_listed(host, listed):
+    if speech is Speech.TLS or is_listed(host, listed):
         return
     hint = f"set docker_insecure_registries = {host} in trove.conf, [DEFAULT]"
     if speech is Speech.UNTRUSTED:
@@ -132,11 +128,13 @@ def _speech(
         )  # fmt: skip
 
 
-def _is_listed(host: str, line: Line | None) -> bool:
+def is_listed(host: str, line: Line | None) -> bool:
     """Whether docker's list has the registry: by its name, or by a network around it."""
     for entry in line.value.split(",") if line else ():
         if entry.strip() == host:
             return True
+        if "/" not in entry:  # docker: a name without its port is another registry
+            continue
         try:
             network = ipaddress.ip_network(entry.strip(), strict=False)
             if ipaddress.ip_address(host.rpartition(":")[0] or host) in network:

@@ -11,7 +11,7 @@ from typing import Any
 from imagebuild.errors import ConfigError
 from imagebuild.files import MIB, read_limited
 from imagebuild.guestconf.inifile import Broken, Group, IniFile, Line, parse
-from imagebuild.guestconf.optiontable import OptionTable
+from imagebuild.guestconf.optiontable import OptionTable, option_table
 from imagebuild.mirror.naming import DATASTORES, WRONG_DATASTORES
 
 _LONGEST = 4 * MIB
@@ -129,3 +129,12 @@ def _overrides(variable: str, value: Any, marks: Any, title: str) -> IniFile:  #
     if not isinstance(value, dict):
         broken.append(Broken(place(), "groups of options are expected here"))
     return IniFile(tuple(lines), tuple(groups), tuple(broken))
+
+
+def configured(sources: Iterable[Source], series: str) -> tuple[Configured, Configured]:
+    """What guests, and what the control plane, read in these files.
+
+    Raises ConfigError for an unknown series.
+    """
+    table, found = option_table(series), tuple(sources)
+    return Configured.of(found, Role.GUEST, table), Configured.of(found, Role.CONTROL, table)

@@ -11,7 +11,11 @@ import pytest
 
 from imagebuild.cloud.datastores import Datastores
 from imagebuild.errors import UsageError
-from imagebuild.guestconf.guests import guests_of_files
+from imagebuild.guestconf.findings import Finding
+from imagebuild.guestconf.guests import guests_of
+from imagebuild.guestconf.imagechecks import images_of
+from imagebuild.guestconf.reading import configured, read
+from imagebuild.guestconf.versions import check_versions
 from imagebuild.mirror.answers import Answer, Guests, Seen, answer
 from imagebuild.mirror.checking import Checker
 from imagebuild.mirror.naming import NEWEST
@@ -183,10 +187,46 @@ def test_images_of_a_guests_file(registry: RegistryServer, tmp_path: Path) -> No
         f"[guest_agent]\ncontainer_registry = http://{registry.host}/\n"
     )
     (tmp_path / "trove.conf").write_text("[network]\nnetwork_isolation = off\n")
-    found, guests = guests_of_files([file, tmp_path / "trove.conf"])
-    assert found == {"postgresql": ImageNames(f"{registry.host}/p", f"{registry.host}/b")}
-    assert guests == Guests(isolated=False, login_at=registry.host)
-    assert guests_of_files([file])[1].isolated
+    both = configured([*read(file), *read(tmp_path / "trove.conf")], NEWEST)
+    assert images_of(both[0]) == {
+        "postgresql": ImageNames(f"{registry.host}/p", f"{registry.host}/b")
+    }
+    assert guests_of(*both) == Guests(isolated=False, login_at=registry.host)
+    assert guests_of(*configured(read(file), NEWEST)).isolated
+
+
+def by_files(text: str, tmp_path: Path, *versions: str) -> tuple[Finding, ...]:
+    file = tmp_path / "trove-guestagent.conf"
+    file.write_text(text)
+    guest, control = configured(read(file), NEWEST)
+    return check_versions(guest, control, [read_version(v) for v in versions])
+
+
+def test_versions_by_peoples_own_files(registry: RegistryServer, tmp_path: Path) -> None:
+    put_image(registry, "wants/g/mysql", "8.4")
+    text = (
+        f"[mysql]\ndocker_image = {registry.host}/wants/g/mysql\n"
+        f"backup_docker_image = {registry.host}/wants/g/backup\n"
+    )
+    (missing,) = by_files(text, tmp_path, "mysql:8.4")
+    assert missing.where.endswith("trove-guestagent.conf:3")
+    assert missing.option == "[mysql] backup_docker_image"
+    put_image(registry, "wants/g/backup", "8.4")
+    assert by_files(text, tmp_path, "mysql:8.4") == ()
+    (other,) = by_files(text, tmp_path, "mysql:8.4", "mariadb:11.4")
+    assert other.option == "[mariadb]"
+
+
+def test_the_guests_login_is_used(closed: RegistryServer, tmp_path: Path) -> None:
+    text = (
+        f"[mysql]\ndocker_image = {closed.host}/mysql\n"
+        f"backup_docker_image = {closed.host}/db-backup-mysql\n"
+        f"[guest_agent]\ncontainer_registry = {closed.host}\n"
+        f"container_registry_username = {LOGIN[0]}\ncontainer_registry_password = {LOGIN[1]}\n"
+    )
+    (isolated,) = by_files(text, tmp_path, "mysql:8.4")
+    assert "network_isolation" in isolated.what
+    assert isolated.option == "[mysql] docker_image"
 
 
 @pytest.mark.parametrize("text", ["mysql", "mysql:", ":8.4", "redis:7", "mysql: 8.4", ""])

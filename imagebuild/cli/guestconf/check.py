@@ -15,6 +15,7 @@ from imagebuild.cli.terminal import one_line, terminal
 if TYPE_CHECKING:
     from imagebuild.guestconf.findings import Finding
     from imagebuild.guestconf.reading import Source
+    from imagebuild.mirror.wants import Version
 
 SCHEMA_VERSION = 1
 
@@ -43,9 +44,31 @@ SCHEMA_VERSION = 1
     "--online", is_flag=True, envvar="IMAGEBUILD_CONFIG_ONLINE", show_envvar=True,
     help="Ask the images' registries, too: whether they speak TLS, and want a login.",
 )  # fmt: skip
+@click.option(
+    "--datastore", "datastores", multiple=True, metavar="NAME:VERSION[=NAME]",
+    envvar="IMAGEBUILD_CONFIG_DATASTORE", show_envvar=True,
+    help="A datastore version, like mysql:8.4: would its guests find their images? Asks the "
+    "registries. Its name behind '=' where that is not its number (repeatable).",
+)  # fmt: skip
+@click.option(
+    "--cloud", metavar="NAME", envvar="IMAGEBUILD_CONFIG_CLOUD", show_envvar=True,
+    help="The same for all datastore versions of this cloud's Trove (of clouds.yaml; envvars: of "
+    "OS_*).",
+)  # fmt: skip
+@click.option(
+    "--region", metavar="NAME", envvar="IMAGEBUILD_REGION", show_envvar=True,
+    help="Region, where the cloud has several.",
+)  # fmt: skip
 @json_option
 def check(
-    files: tuple[Path, ...], role: str | None, series: str | None, online: bool, as_json: bool
+    files: tuple[Path, ...],
+    role: str | None,
+    series: str | None,
+    online: bool,
+    datastores: tuple[str, ...],
+    cloud: str | None,
+    region: str | None,
+    as_json: bool,
 ) -> int:
     """Find the known mistakes in trove.conf, trove-guestagent.conf or OpenStack-Ansible's
     variables. Files named together are read together.
@@ -55,16 +78,22 @@ def check(
     from imagebuild.errors import ExitCode
     from imagebuild.guestconf.checks import check as check_sources
     from imagebuild.guestconf.findings import mistakes
-    from imagebuild.guestconf.reading import Role, read
+    from imagebuild.guestconf.reading import Role, configured, read
     from imagebuild.mirror.naming import NEWEST
 
+    versions = _versions(datastores, cloud, region)
     chosen = {"control": Role.CONTROL, "guest": Role.GUEST, None: None}[role]
     sources = [source for file in files for source in read(file, chosen)]
     findings = list(check_sources(sources, series or NEWEST))
+    guest, control = configured(sources, series or NEWEST)
     if online:
         from imagebuild.guestconf.online import check_online
 
-        findings += check_online(sources, series or NEWEST)
+        findings += check_online(guest, control)
+    if versions:
+        from imagebuild.guestconf.versions import check_versions
+
+        findings += check_versions(guest, control, versions, series or NEWEST)
     count = mistakes(findings)
     if as_json:
         terminal.json(
@@ -72,6 +101,7 @@ def check(
                 "schema_version": SCHEMA_VERSION,
                 "series": series or NEWEST,
                 "files": [{"path": str(s.path), "read_by": s.role.value} for s in sources],
+                "versions": [v.label for v in versions],
                 "valid": not count,
                 "findings": [f.to_json() for f in findings],
             }
@@ -79,6 +109,21 @@ def check(
     else:
         _show(sources, findings, count)
     return int(ExitCode.CONFIG) if count else int(ExitCode.OK)
+
+
+def _versions(
+    datastores: Sequence[str], cloud: str | None, region: str | None
+) -> tuple[Version, ...]:
+    """Those that are named, and Trove's. Raises UsageError, and as `Service` does."""
+    from imagebuild.mirror.wants import read_version, versions_of
+
+    named = tuple(read_version(text) for text in datastores)
+    if not cloud:
+        return named
+    from imagebuild.cloud.connection import connect
+    from imagebuild.cloud.datastores import Datastores
+
+    return named + versions_of(Datastores(connect(cloud, region).database).versions())
 
 
 def _show(sources: Sequence[Source], findings: Sequence[Finding], count: int) -> None:
