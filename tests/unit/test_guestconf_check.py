@@ -249,7 +249,7 @@ def test_lines_as_oslo_config_reads_them() -> None:
         Line("DEFAULT", "a", "b c", "f:4"),
         Line("DEFAULT", "d", "e = f\ng", "f:5"),
         Line("DEFAULT", "h", "", "f:9"),
-        Line("mysql", "docker_image", "i", "f:11"),
+        Line("mysql", "x", "i", "f:11"),
     )
 
 
