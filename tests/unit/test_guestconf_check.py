@@ -244,7 +244,7 @@ def test_lines_that_cannot_be_read() -> None:
 
 
 def test_lines_as_oslo_config_reads_them() -> None:
-    text = '# x\n; y\n[DEFAULT]\na = "b c"\nd: e = f\n  g\n\n{% if x %}\nh =\n[mysql]\ndocker_image=i\n'
+    text = '# x\n; y\n[DEFAULT]\na = "b c"\nd: e = f\n  g\n\n{% if x %}\nh =\n[mysql]\nx=i\n'
     assert parse(text, "f").lines == (
         Line("DEFAULT", "a", "b c", "f:4"),
         Line("DEFAULT", "d", "e = f\ng", "f:5"),
