@@ -69,7 +69,9 @@ def parse(text: str, title: str) -> IniFile:
             else:
                 group = line[1:-1]
                 groups.append(Group(group, where))
-        elif line[0] not in "#;" and not line.startswith(("{%", "{#")):
+        elif line[0] in "#;":
+            is_open = False
+        elif not line.startswith(("{%", "{#")):
             made = _assignment(line, group, where)
             is_open = isinstance(made, Line)
             if isinstance(made, Line):
@@ -88,6 +90,6 @@ def _assignment(line: str, group: str, where: str) -> Line | Broken:
         return Broken(where, "a name is missing before the '='")
     if not group:
         return Broken(where, "the option stands before the first group")
-    if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+    if value and value[0] == value[-1] and value[0] in "\"'":
         value = value[1:-1]
     return Line(group, name, value, where)

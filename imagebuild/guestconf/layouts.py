@@ -100,7 +100,7 @@ class _Words:
                 # The text around the secret is as plain as any other value.
                 return value.hidden(self.placeholder).replace("$", "$$")
             value = value.reveal()
-        if value != value.strip() or (len(value) > 1 and value[0] == value[-1] in "'\""):
+        if value != value.strip() or (value[:1] in ("'", '"') and value[0] == value[-1]):
             raise ConfigError(
                 "a value begins and ends with blanks or quotes, which are lost on the way to Trove",
                 where=name,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import configparser
 import json
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from imagebuild.guestconf.inifile import parse
 from imagebuild.guestconf.layouts import Layout, RenderedFile, render
 from imagebuild.guestconf.optiontable import option_table
 from imagebuild.guestconf.settings import (
@@ -150,3 +152,25 @@ def test_the_shipped_table_is_of_trove(series: str) -> None:
     assert json.dumps(sorted(registered["guest_agent"])) == json.dumps(
         sorted(table.groups["guest_agent"])
     )
+
+
+def test_files_are_read_as_oslo_config_reads_them() -> None:
+    """Texts of all kinds of lines, in all orders that chance makes."""
+    chance = random.Random(5)  # noqa: S311 - the same texts each time
+    lines = (
+        "a = b", "a: b = c", "c=d:e", "k =", "k = 'x'", 'k = "x"', "k = \"", "  more", "\tmore",
+        "", "  ", "# x", "; x", "[mysql]", "[DEFAULT]", "[", "[]", "[x",
+        "word", "= v", ": v", "k = # x",
+    )  # fmt: skip
+    drawn = [chance.choices(lines, k=chance.randint(1, 9)) for _ in range(800)]
+    texts = ["\n".join(["[g]", *some]) for some in drawn]
+    good = 0
+    for text, said in zip(texts, upstream.ask("2026.2", "ini_program.py", texts), strict=True):
+        ours = parse(text, "f")
+        if isinstance(said, int):
+            assert ours.broken[0].where == f"f:{said}", text
+        else:
+            assert not ours.broken, text
+            assert [[x.group, x.name, x.value] for x in ours.lines] == said, text
+            good += 1
+    assert 100 < good < 700

@@ -246,7 +246,7 @@ def test_a_password_comes_out_as_it_went_in(password: str) -> None:
     try:
         (guest,) = render(made, Layout.PLAIN, with_secrets=True)
     except ConfigError:
-        quoted = len(password) > 1 and password[0] == password[-1] and password[0] in "\"'"
+        quoted = password[0] == password[-1] and password[0] in "\"'"
         assert quoted or password != password.strip()
         return
     (line,) = (x for x in parse(guest.text, "f").lines if x.name.endswith("password"))
