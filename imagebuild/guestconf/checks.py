@@ -31,6 +31,8 @@ _CONTROL_ONLY = {
 }
 #: trove/cmd/guest.py has it in DEFAULT, for what guest_info.conf says; people mix the two up.
 _ISOLATION = ("DEFAULT", "network_isolation")
+#: Lines that cannot be read which are told one by one.
+_MOST_BROKEN = 10
 _TRUE, _FALSE = ("true", "1", "on", "yes"), ("false", "0", "off", "no")
 _SECRET = re.compile(r"password|secret|key|token|transport_url|connection")
 _PLACEHOLDER = re.compile(r"@trove_[a-z_]+@")
@@ -46,10 +48,7 @@ def check(sources: Sequence[Source], series: str = NEWEST) -> tuple[Finding, ...
     found: list[Finding] = []
     for source in sources:
         found += _of_file(source, control)
-        found += [
-            Finding(Severity.MISTAKE, b.where, "", "Trove cannot read this line", b.why)
-            for b in source.content.broken
-        ]
+        found += _broken(source)
         found += _groups(source, table)
         for line in source.content.lines:
             found += _line(source, line, table)
@@ -57,6 +56,7 @@ def check(sources: Sequence[Source], series: str = NEWEST) -> tuple[Finding, ...
         found += check_images(guest, series)
         found += check_login(guest, control)
     found += check_bridge(control)
+    found += _quorum(guest, control)
     names = [str(s.path) for s in sources]
 
     def order(finding: Finding) -> tuple[int, int]:
@@ -77,6 +77,16 @@ def _of_file(source: Source, control: Configured) -> Iterator[Finding]:
             "guest_config is /etc/trove/trove-guestagent.conf unless trove.conf says otherwise",
             f"call it {_GUEST_FILE}",
         )  # fmt: skip
+    elif (
+        told
+        and source.role is Role.GUEST
+        and source.path.suffix == ".conf"
+        and (not told.is_template and not told.value.endswith(f"/{name}"))
+    ):
+        yield Finding(
+            Severity.WARNING, told.where, "[DEFAULT] guest_config",
+            f"guests get {told.value}, and {name} was looked at", "", "look at that file, too",
+        )  # fmt: skip
     if name == "trove.conf" and (parent.name, parent.parent.name) == ("trove", "config"):
         yield Finding(
             Severity.MISTAKE, str(source.path), "", "kolla-ansible does not read this file",
@@ -84,6 +94,40 @@ def _of_file(source: Source, control: Configured) -> Iterator[Finding]:
             "trove/HOST/trove.conf of the directory config",
             f"move it to {parent.parent / name}",
         )  # fmt: skip
+
+
+def _broken(source: Source) -> Iterator[Finding]:
+    """Trove stops at the first of them, and does not start."""
+    broken = source.content.broken
+    for one in broken[:_MOST_BROKEN]:
+        yield Finding(Severity.MISTAKE, one.where, "", "Trove cannot read this line", one.why)
+    if len(broken) > _MOST_BROKEN:
+        more = len(broken) - _MOST_BROKEN
+        yield Finding(
+            Severity.MISTAKE, broken[_MOST_BROKEN].where, "", f"and {more} more such lines",
+            "", "is this a configuration file?",
+        )  # fmt: skip
+
+
+def _quorum(guest: Configured, control: Configured) -> Iterator[Finding]:
+    """Both sides declare the same queues: the broker refuses who declares another kind."""
+    name = ("oslo_messaging_rabbit", "rabbit_quorum_queue")
+    ours, theirs = guest.get(*name), control.get(*name)
+    if not (guest.sources and control.sources) or not (ours or theirs):
+        return
+    told = [line.value.strip().lower() in _TRUE if line else False for line in (ours, theirs)]
+    if any(line and line.is_template for line in (ours, theirs)) or told[0] == told[1]:
+        return
+    line, other = (ours, theirs) if ours else (theirs, ours)
+    assert line  # noqa: S101 - one of them is there
+    yield Finding(
+        Severity.MISTAKE if other else Severity.WARNING, line.where,
+        "[oslo_messaging_rabbit] rabbit_quorum_queue",
+        "guests and control plane declare the same queues, and differ in this",
+        f"{other.where if other else 'the other file does not say it, and false is the default'}; "
+        "the broker answers PRECONDITION_FAILED",
+        "say the same in both files",
+    )  # fmt: skip
 
 
 def _groups(source: Source, table: OptionTable) -> Iterator[Finding]:

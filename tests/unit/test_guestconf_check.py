@@ -146,6 +146,34 @@ def test_a_name_that_trove_does_not_read(name: str) -> None:
     assert found(GOOD, f"[DEFAULT]\nguest_config = /etc/trove/{name}\n", name=name) == []
 
 
+def test_another_file_than_guests_get() -> None:
+    control = "[DEFAULT]\nguest_config = /etc/trove/other.conf\n"
+    assert found(GOOD, control) == [("trove.conf:2", "warning", "[DEFAULT] guest_config")]
+    assert found(GOOD, control.replace("other", "trove-guestagent")) == []
+
+
+@pytest.mark.parametrize(
+    ("guest", "control", "severity"),
+    [
+        ("true", "True", ""), ("true", "false", "mistake"), ("", "true", "warning"),
+        ("true", "", "warning"), ("false", "", ""), ("", "", ""), ("{{ x }}", "true", ""),
+    ],
+)  # fmt: skip
+def test_two_kinds_of_queues(guest: str, control: str, severity: str) -> None:
+    text = "[oslo_messaging_rabbit]\nrabbit_quorum_queue = {}\n"
+    wrong = found(
+        GOOD + (text.format(guest) if guest else ""),
+        text.format(control) if control else "[DEFAULT]\ndebug = true\n",
+    )
+    assert [s for _, s, _ in wrong] == ([severity] if severity else [])
+
+
+def test_what_is_no_configuration_is_said_shortly() -> None:
+    wrong = findings(control="[DEFAULT]\n" + "x\n" * 500)
+    assert len(wrong) == 11
+    assert wrong[-1].what == "and 490 more such lines"
+
+
 def test_a_name_that_kolla_does_not_read(tmp_path: Path) -> None:
     place = tmp_path / "config/trove/trove.conf"
     place.parent.mkdir(parents=True)
