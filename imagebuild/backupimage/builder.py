@@ -75,8 +75,11 @@ class Log:
     What a builder says may come in pieces, and with the codes of a terminal.
     """
 
-    def __init__(self, path: Path, secrets: Sequence[str], say: Callable[[str], None]) -> None:
+    def __init__(
+        self, path: Path, secrets: Sequence[str], say: Callable[[str], None], hint: str = ""
+    ) -> None:
         self.path = path
+        self._hint = hint
         self.lines: list[str] = []
         self._secrets = secrets
         self._say = say
@@ -108,14 +111,14 @@ class Log:
             text = text.replace(secret, "***")
         return redact(text)
 
-    def failure(self, what: str, hint: str = "") -> BuildError:
-        """The error for a build that failed here."""
+    def failure(self, what: str, more: str = "") -> BuildError:
+        """The error for a build that failed here; `more` stands below the last lines."""
         self.flush()
         return BuildError(
             what,
             where=str(self.path),
-            detail="\n".join(self.lines[-_SHOWN:]),
-            hint=hint or "the whole log is in that file",
+            detail="\n".join([*self.lines[-_SHOWN:], *filter(None, [self.clean(more)])]),
+            hint=self._hint,
         )
 
     def _line(self, line: str) -> None:

@@ -49,9 +49,9 @@ class DockerEngine:
     def build(self, job: Job, log: Log) -> None:
         """See `Builder`."""
         from docker.errors import DockerException
+        from urllib3.exceptions import HTTPError
 
         self._job = job
-        # Of a build that says nothing, the connection's own limit is the deadline.
         self._api = _connect(self._environ, left(job.deadline))
         try:
             tag = self._tag
@@ -65,7 +65,7 @@ class DockerEngine:
             raise
         except DockerException as exc:
             raise log.failure("the docker engine does not build", str(exc)[:500]) from exc
-        except OSError as exc:  # requests' errors are such
+        except (OSError, HTTPError) as exc:  # requests' errors are such; streams give urllib3's
             if time.monotonic() >= job.deadline:
                 raise out_of_time() from None
             raise log.failure("the docker engine went away", str(exc)[:300]) from exc
@@ -106,8 +106,8 @@ class DockerEngine:
             saved.unlink()
 
     def close(self) -> None:
-        """See `Builder`."""
-        with contextlib.suppress(OSError):
+        """See `Builder`. What cannot be removed now, the next build removes."""
+        with contextlib.suppress(OSError, PreflightError):
             if self._job:
                 self._api = _connect(self._environ, 60)
                 _remove(self._api, self._lock)
@@ -143,7 +143,7 @@ class DockerEngine:
         answers = self._api.build(
             path=str(context), dockerfile=str(place), tag=tag, buildargs=dict(arguments),
             network_mode="host", rm=True, forcerm=True, nocache=True, pull=False, decode=True,
-            platform=f"linux/{job.arch}",
+            platform=f"linux/{job.arch}", timeout=left(job.deadline),
         )  # fmt: skip
         quiet: list[str] = []
         for answer in answers:

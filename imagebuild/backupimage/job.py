@@ -228,13 +228,11 @@ def prepare(
     datastore, note = get_datastore(request.datastore)
     version = check_version(request.version)
     arch = request.arch or builders.host_arch()
-    builders.check_arch(arch)
-    chosen = choose_builder(request.builder, environ)
     context = get_context(
         request.source, request.series, directory / "context",
         cache=cache / "sources", env=network_env(environ),
     )  # fmt: skip
-    where = f"{context.requested}: backup/"
+    where = f"trove {context.version} ({context.requested}), backup/"
     original = context.text("Dockerfile")
     if request.packages is Packages.DISTRIBUTION:
         if not datastore.in_distributions:
@@ -257,6 +255,8 @@ def prepare(
             where=f"{where}Dockerfile",
             hint="say it with --base-image",
         )
+    builders.check_arch(arch)
+    chosen = choose_builder(request.builder, environ)
     (context.root / "install.sh").write_text(script)
     (context.root / "install.sh").chmod(0o755)
     layout = Layout(cache / "containers")
@@ -316,7 +316,8 @@ def build(
     helper = directory / "lent"
     request.redirects.write(helper)
     place = cache / "logs" / f"backup-image-{prepared.datastore.name}-{request.version}.log"
-    log = builders.Log(place, request.redirects.secrets, lambda x: emit(Output("build", x)))
+    secrets = request.redirects.secrets
+    log = builders.Log(place, secrets, lambda x: emit(Output("build", x)), _hint(prepared))
     made = _builder(prepared.builder, environ)
     with ExitStack() as ends:
         ends.callback(made.close)
@@ -352,6 +353,16 @@ def _pack(
 ) -> BackupImage:
     built = made.export()
     return assemble(built, base, prepared.labels, prepared.created, directory / "blobs")
+
+
+def _hint(prepared: Prepared) -> str:
+    hint = "the whole log is in that file"
+    if prepared.request.packages is Packages.DISTRIBUTION:
+        return hint
+    ways = "--redirect leads to a mirror of the repository that install.sh has"
+    if prepared.datastore.in_distributions:
+        ways += ", and --packages-from distribution does without it"
+    return f"{hint}; {ways}"
 
 
 def _name(prepared: Prepared) -> str:

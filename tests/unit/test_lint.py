@@ -38,6 +38,8 @@ def shell_files() -> list[Path]:
         *(ROOT / "scripts").iterdir(),
         *(ROOT / ".ci").iterdir(),
         *(ROOT / "imagebuild/host").iterdir(),
+        *(ROOT / "imagebuild/backupimage/files").rglob("*"),
+        *(ROOT / "tests/mirror/backup_source").rglob("*"),
         *(ROOT / "tests/databases/files").rglob("*"),
         *(p for p in elements_dir().rglob("*") if p.parent.name != "environment.d"),
     ]

@@ -1,0 +1,1 @@
+"""What a driver calls: pg_basebackup -U."""

@@ -1,0 +1,326 @@
+"""Backup images by buildah and by a docker engine, from Trove's own code, into a registry.
+
+The base is Debian, and the tools are Debian's: the repositories of the databases' makers may be
+out of reach. The archive wants a login, which must stay nowhere.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from imagebuild.agent.pipconf import pip_settings
+from imagebuild.errors import ExitCode
+from imagebuild.host.run import network_env, run
+from imagebuild.registry.client import Client
+from imagebuild.registry.manifest import image_manifest
+from imagebuild.registry.reference import Reference
+from tests.databases.images import cache
+from tests.databases.recipes import MARIADB, POSTGRESQL
+from tests.images.engine import Engine, engine
+from tests.mirror.backup_base import NAME, make_base, make_small_base
+from tests.mirror.login_archive import LoginArchive
+from tests.registry_server import RegistryServer
+
+pytestmark = pytest.mark.image
+
+ROOT = Path(__file__).resolve().parents[2]
+#: Trove's source in small: see its install.sh.
+SMALL = Path(__file__).with_name("backup_source")
+PASSWORD = "canary-archive-Kx7"  # noqa: S105 - of a server that lives for a test
+PROXY = "canary-proxy.invalid"
+
+
+@pytest.fixture(scope="module")
+def base(source: RegistryServer) -> str:
+    """The base image's name in a registry."""
+    repository, _, tag = NAME.rpartition(":")
+    make_base(cache()).push(source, repository, tag)
+    return f"{source.host}/{NAME}"
+
+
+@pytest.fixture(scope="module")
+def small(source: RegistryServer) -> str:
+    """The name of a base that has next to nothing."""
+    make_small_base().push(source, "small", "1")
+    return f"{source.host}/small:1"
+
+
+@pytest.fixture(scope="module")
+def docker() -> Iterator[Engine]:
+    with engine() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cache directory of the builds, which keeps what they fetch."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A command that has ended, and whether a process had the password as an argument."""
+
+    status: int
+    out: str
+    err: str
+    exposed: bool
+
+    def json(self) -> dict[str, Any]:
+        assert self.status == 0, self.err
+        document: dict[str, Any] = json.loads(self.out)
+        return document
+
+
+def start(place: Path, *words: str, **environment: str) -> subprocess.Popen[str]:
+    """`imagebuild backup-image build …`"""
+    env = dict(os.environ) | {
+        "PYTHONPATH": str(ROOT), "IMAGEBUILD_CACHE_DIR": str(place), "no_proxy": PROXY,
+    } | environment  # fmt: skip
+    return subprocess.Popen(
+        [sys.executable, "-m", "imagebuild", "backup-image", "build", *words],
+        env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def ended(process: subprocess.Popen[str]) -> Ended:
+    exposed = threading.Event()
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.1):
+            if PASSWORD in arguments():
+                exposed.set()
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    out, err = process.communicate(timeout=600)
+    over.set()
+    watcher.join()
+    return Ended(process.returncode, out, err, exposed.is_set())
+
+
+def arguments() -> str:
+    """The command lines of all processes."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            found.append(path.read_bytes().decode(errors="replace"))
+        except OSError:
+            continue
+    return "\n".join(found)
+
+
+def build(place: Path, *words: str, **environment: str) -> Ended:
+    return ended(start(place, *words, **environment))
+
+
+def ca() -> list[str]:
+    """What leads to the package index from here."""
+    found = pip_settings(network_env()).ca_file
+    return ["--ca", found] if found and Path(found).is_file() else []
+
+
+def check_image(client: Client, made: dict[str, Any], base: str, tmp_path: Path) -> None:
+    """What every built image must be, whoever built it."""
+    (first, *_) = (Reference.parse(t) for t in made["targets"])
+    manifest = client.get_manifest(first)
+    assert manifest.digest == made["result"]["digest"]
+    for target in made["targets"]:
+        described = client.head_manifest(Reference.parse(target))
+        assert described is not None
+        assert described.digest == manifest.digest
+    below = client.get_manifest(Reference.parse(base))
+    parts, lower = image_manifest(manifest, str(first)), image_manifest(below, base)
+    shared = len(lower.layers)
+    assert [d.digest for d in parts.layers[:shared]] == [d.digest for d in lower.layers]
+    raw = client.get_blob(first, parts.config)
+    config = json.loads(raw)
+    labels = config["config"]["Labels"]
+    assert labels["org.opencontainers.image.base.digest"] == below.digest
+    assert labels["org.opencontainers.image.base.name"] == base
+    assert labels["imagebuild.datastore"] == made["datastore"]
+    assert labels["imagebuild.datastore-version"] == made["version"]
+    assert labels["imagebuild.trove-version"] == made["trove"]["version"]
+    assert labels["org.opencontainers.image.created"] == config["created"]
+    assert not [k for k in labels if "buildah" in k or "leftover" in k]
+    # skopeo reads every byte, and sees whether digests and sizes are right.
+    copied = tmp_path / "copied"
+    run(["skopeo", "copy", "--src-tls-verify=false", "--preserve-digests", f"docker://{first}",
+         f"dir:{copied}"])  # fmt: skip
+    check_clean(raw, [copied / d.digest.partition(":")[2] for d in parts.layers[shared:]])
+
+
+def check_clean(config: bytes, layers: Sequence[Path]) -> None:
+    """Nothing of how it was built is in the image."""
+    for word in (PASSWORD, PROXY, ".imagebuild"):
+        assert word.encode() not in config
+    names = set()
+    for layer in layers:
+        with tarfile.open(layer) as archive:
+            for member in archive:
+                names.add(member.name)
+                content = archive.extractfile(member) if member.isreg() else None
+                if content:
+                    data = content.read()
+                    assert PASSWORD.encode() not in data, member.name
+                    assert PROXY.encode() not in data, member.name
+                    if member.name == "etc/apt/sources.list":
+                        assert b"127.0.0.1" not in data
+    assert "opt/trove/backup/main.py" in names, "the layers have been looked at"
+    assert not [n for n in names if ".imagebuild" in n]
+
+
+def test_buildah_builds_it_from_an_archive_with_a_login(
+    base: str, target: RegistryServer, client: Client, place: Path, tmp_path: Path
+) -> None:
+    name = f"{target.host}/backups/db-backup-postgresql"
+    with LoginArchive("site", PASSWORD) as archive:
+        done = build(
+            place, "postgres", POSTGRESQL, "--builder", "buildah", "--base-image", base,
+            "--packages-from", "distribution", "--target", name, "--tag", "exact", *ca(), "--json",
+            IMAGEBUILD_APT_MIRROR=f"http://site:{PASSWORD}@{archive.host}/debian",
+        )  # fmt: skip
+    made = done.json()
+    assert made["datastore"] == "postgresql", "install.sh would do nothing for postgres"
+    assert "postgres is taken as postgresql" in done.err
+    assert made["targets"] == [f"{name}:{POSTGRESQL}", f"{name}:exact"]
+    assert made["result"]["tools"][0]["tool"] == "pg_basebackup"
+    assert made["result"]["tools"][0]["version"].startswith(f"{POSTGRESQL}.")
+    assert any("postgresql-client" in path for path in archive.paths)
+    assert any("/debian-security/" in path for path in archive.paths)
+    log = Path(made["result"]["log"]).read_text()
+    assert "Setting up postgresql-client" in log
+    assert PASSWORD not in log + done.err + done.out
+    assert not done.exposed
+    check_image(client, made, base, tmp_path)
+    assert not list((place / "scratch").iterdir())
+
+
+def test_a_docker_engine_builds_it_and_a_guests_docker_runs_it(
+    base: str, target: RegistryServer, client: Client, docker: Engine, place: Path, tmp_path: Path
+) -> None:
+    name = f"{target.host}/backups/db-backup-mariadb"
+    with LoginArchive("site", PASSWORD) as archive:
+        done = build(
+            place, "mariadb", MARIADB, "--builder", "docker", "--base-image", base,
+            "--packages-from", "distribution", "--target", name, *ca(), "--json",
+            DOCKER_HOST=docker.socket,
+            IMAGEBUILD_APT_MIRROR=f"http://site:{PASSWORD}@{archive.host}/debian",
+        )  # fmt: skip
+    made = done.json()
+    assert PASSWORD not in Path(made["result"]["log"]).read_text() + done.err + done.out
+    assert not done.exposed
+    check_image(client, made, base, tmp_path)
+    api = docker.api.api
+    assert not api.images(all=True), "the engine keeps nothing of a build"
+    assert not api.containers(all=True)
+    docker.api.images.pull(name, tag=MARIADB)
+    said = docker.run(f"{name}:{MARIADB}", "python3", "main.py", "--help")
+    assert said.returncode == 0, said.stderr
+    assert "--backup-id" in said.stdout
+    tool = docker.run(f"{name}:{MARIADB}", "mariadb-backup", "--version")
+    assert MARIADB in tool.stdout + tool.stderr
+    docker.api.images.remove(f"{name}:{MARIADB}", force=True)
+
+
+@pytest.mark.parametrize("builder", ["buildah", "docker"])
+def test_an_image_without_the_tool_is_not_pushed(
+    builder: str, small: str, target: RegistryServer, client: Client, docker: Engine, place: Path
+) -> None:
+    name = f"{target.host}/refused/{builder}"
+    done = build(
+        place, "postgresql", "17", "--builder", builder, "--base-image", small, "--target", name,
+        "--trove-source", str(SMALL), DOCKER_HOST=docker.socket,
+    )  # fmt: skip
+    assert done.status == ExitCode.VERIFY, done.err
+    assert "does not have what backups of postgresql need: pg_basebackup" in done.err
+    assert "nothing was pushed" in done.err
+    assert client.tags(Reference.parse(name)) == []
+    assert not list((place / "scratch").iterdir())
+    assert not docker.api.api.images(all=True)
+
+
+def waiting(place: Path, small: str, builder: str, socket: str) -> subprocess.Popen[str]:
+    """A build that waits for ever in its own install.sh."""
+    process = start(
+        place, "mariadb", "11.4", "--builder", builder, "--base-image", small, "--trove-source",
+        str(SMALL), "--target", "127.0.0.1:1/never/pushed", DOCKER_HOST=socket,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while "987654" not in arguments():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "the build does not come to its install.sh"
+        time.sleep(0.05)
+    return process
+
+
+def gone(seconds: float = 20) -> bool:
+    """Whether the command that waits ends."""
+    deadline = time.monotonic() + seconds
+    while "987654" in arguments():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+@pytest.mark.parametrize("builder", ["buildah", "docker"])
+def test_a_build_that_is_interrupted_leaves_nothing(
+    builder: str, small: str, docker: Engine, place: Path
+) -> None:
+    process = waiting(place, small, builder, docker.socket)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == ExitCode.INTERRUPTED
+    assert gone()
+    assert not list((place / "scratch").iterdir())
+    assert not docker.api.api.images(all=True)
+    assert not docker.api.api.containers(all=True)
+
+
+@pytest.mark.full("mirror")
+@pytest.mark.parametrize("builder", ["buildah", "docker"])
+def test_what_a_killed_build_leaves_goes_with_the_next(
+    builder: str, small: str, docker: Engine, place: Path
+) -> None:
+    process = waiting(place, small, builder, docker.socket)
+    process.kill()
+    process.wait(60)
+    assert list((place / "scratch").iterdir())
+    if builder == "docker":
+        assert docker.api.api.containers(all=True)
+    done = build(
+        place, "mariadb", "11.4", "--builder", builder, "--base-image", small, "--trove-source",
+        str(SMALL), "--dry-run", DOCKER_HOST=docker.socket,
+    )  # fmt: skip
+    assert done.status == 0, done.err
+    assert gone()
+    assert not list((place / "scratch").iterdir())
+    assert not docker.api.api.images(all=True)
+    assert not docker.api.api.containers(all=True)
+
+
+def test_a_build_that_takes_too_long_is_ended(small: str, docker: Engine, place: Path) -> None:
+    done = build(
+        place, "mariadb", "11.4", "--builder", "docker", "--base-image", small, "--timeout", "4s",
+        "--trove-source", str(SMALL), "--no-push", "--output", str(place / "never.tar"),
+        DOCKER_HOST=docker.socket,
+    )  # fmt: skip
+    assert done.status == ExitCode.FAILED
+    assert "took longer than its limit" in done.err
+    assert gone()
+    assert not (place / "never.tar").exists()
+    assert not docker.api.api.containers(all=True)
