@@ -23,8 +23,11 @@ _KNOWN = frozenset(
 _DIRECTIVE = re.compile(r"#\s*(\w+)\s*=\s*(\S+)\s*$")
 _FROM = re.compile(r"((?:--\S+\s+)*)(\S+)(?:\s+AS\s+\S+)?\s*$", re.IGNORECASE)
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?:(:?-)([^}]*))?\})")
+#: The rest of a command, over the ends of lines that have a backslash.
+_REST = r"(?:[^&;|\n\\]|\\\n)*"
 _DUMB_INIT = re.compile(
-    r"\s*(?:\\\n)?\s*&&\s*(?:curl|wget)\s[^&;|]*dumb-init[^&;|]*&&\s*chmod\s[^&;|]*dumb-init[^&;|\n\\]*"
+    rf"\s*(?:\\\n)?\s*&&\s*(?:curl|wget)\s{_REST}dumb-init{_REST}"
+    rf"&&\s*chmod\s{_REST}dumb-init[^&;|\n\\]*"
 )
 
 
