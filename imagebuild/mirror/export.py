@@ -30,6 +30,7 @@ from imagebuild.mirror.copier import run_plan
 from imagebuild.mirror.items import Item
 from imagebuild.mirror.layoutfiles import INDEX, NAME
 from imagebuild.mirror.layouttarget import LayoutTarget
+from imagebuild.mirror.lockfile import Lock
 from imagebuild.mirror.planning import MirrorPlan, make_plan
 from imagebuild.mirror.result import BAD, Report
 from imagebuild.mirror.trees import parts_of
@@ -90,14 +91,19 @@ def is_tar(place: Path) -> bool:
 
 
 def plan_export(
-    client: Client, items: Sequence[Item], target: Target, place: Path
-) -> tuple[MirrorPlan, tuple[Carried, ...]]:
-    """What an export would fetch; nothing is written."""
+    client: Client,
+    items: Sequence[Item],
+    target: Target,
+    place: Path,
+    *,
+    lock: Lock | None = None,
+) -> MirrorPlan:
+    """What an export would fetch; nothing is written. With `lock` the digests are its."""
     carried = carry(items, target)
     root = spool_of(place) if is_tar(place) else place
     with LayoutTarget(Layout(root), client, {}) as writer:
         inside = [c.inside for c in carried]
-        return make_plan(writer, inside, source=client, count_bytes=True), carried
+        return make_plan(writer, inside, source=client, lock=lock, count_bytes=True)
 
 
 def export(
@@ -106,11 +112,13 @@ def export(
     target: Target,
     place: Path,
     *,
+    lock: Lock | None = None,
     emit: Emit | None = None,
     jobs: int = 4,
 ) -> Exported:
     """Bring the items into a directory or tar file; one that fails does not stop the others.
 
+    With `lock` the digests are those of the lock file, wherever the source's tags are now.
     What a directory has already stays there, and is read again, so that what its disk has
     damaged is fetched anew. Raises UsageError, PreflightError and TemporaryError when nothing
     can be written there, and RunInterrupted.
@@ -121,7 +129,7 @@ def export(
     with _alone(root):
         layout = Layout(root)
         with LayoutTarget(layout, client, {c.name: c.notes for c in carried}) as writer:
-            plan = make_plan(writer, [c.inside for c in carried], source=client)
+            plan = make_plan(writer, [c.inside for c in carried], source=client, lock=lock)
             report = run_plan(writer, plan, source=client, emit=emit, deep=True, jobs=jobs)
         good = [
             (c, r) for c, r in zip(carried, report.results, strict=True) if r.outcome not in BAD
