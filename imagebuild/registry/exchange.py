@@ -37,6 +37,9 @@ from imagebuild.registry.transport import (
 
 #: Seconds to find out whether a registry on this host speaks TLS.
 _PROBE = (3.0, 3.0)
+#: As TIMEOUT, for what may take a registry long: what it has in an object store it may read again
+#: before it says that it has it.
+PATIENT = (10.0, 300.0)
 ATTEMPTS = 4
 #: Of a registry that limits us, which is no failure: others of our threads ask it, too.
 _LIMITED_ATTEMPTS = 8
@@ -133,8 +136,9 @@ class Exchange:
         server = self.server(reference)
         whole = path if path.startswith("/") else f"/v2/{reference.repository}/{path}"
         wanted = scope(reference, actions, besides)
+        timeout = TIMEOUT if method in ("GET", "HEAD") else PATIENT
         return self.send(server, method, f"{server.host.base}{whole}", reference, headers or {},
-                         data=data, scope=wanted)  # fmt: skip
+                         data=data, scope=wanted, timeout=timeout)  # fmt: skip
 
     def send(
         self,
@@ -237,21 +241,28 @@ class Exchange:
                 limited += 1
             else:
                 attempt += 1
-            self.stand_back(answer, limits, attempt, limited)
+            with answer:
+                words = said(answer)
+            self.stand_back(answer, words, limits, attempt, limited)
 
     def stand_back(
-        self, answer: requests.Response, limits: Limits | None, attempt: int, limited: int = 0
+        self,
+        answer: requests.Response,
+        words: str,
+        limits: Limits | None,
+        attempt: int,
+        limited: int,
     ) -> None:
-        """Wait as an answer of `MAY_PASS` says, with all who ask this registry; or raise it."""
+        """Wait as an answer of `MAY_PASS` says, with all who ask this registry; or raise it.
+
+        `words`: what `said` said of it; `attempt`, `limited`: how often it has failed, and
+        limited us.
+        """
         seconds = retry_after(answer)
         host, why = shown_host(answer.url), f"HTTP {answer.status_code}"
-        with answer:
-            if (
-                attempt >= ATTEMPTS
-                or limited >= _LIMITED_ATTEMPTS
-                or (seconds or 0) > self._longest_wait
-            ):
-                raise busy(answer, seconds, limits.quota if limits else None)
+        is_last = attempt >= ATTEMPTS or limited >= _LIMITED_ATTEMPTS
+        if is_last or (seconds or 0) > self._longest_wait:
+            raise busy(answer, words, seconds, limits.quota if limits else None)
         if seconds is None:
             seconds = self.back_off(max(attempt, limited))
             if answer.status_code != LIMITED:

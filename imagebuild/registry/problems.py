@@ -5,6 +5,7 @@ from __future__ import annotations
 import email.utils
 import json
 import time
+from typing import Any
 
 import requests
 import urllib3
@@ -86,16 +87,16 @@ def _proxy_login(where: str, detail: str) -> PreflightError:
 
 
 def busy(
-    answer: requests.Response, seconds: float | None, quota: Quota | None = None
+    answer: requests.Response, words: str, seconds: float | None, quota: Quota | None = None
 ) -> TemporaryError:
-    """The error for an answer that may be another one later."""
+    """The error for an answer that may be another one later; `words`: what `said` said."""
     limited = answer.status_code == 429
     later = f"; it asks to come back in {seconds:.0f} s" if seconds else ""
     left = str(quota) if limited and quota else ""
     return TemporaryError(
         "the registry limits our requests" if limited else "the registry fails",
         where=shown_host(answer.url),
-        detail="\n".join(filter(None, (f"HTTP {answer.status_code}{later}", left, said(answer)))),
+        detail="\n".join(filter(None, (f"HTTP {answer.status_code}{later}", left, words))),
         hint="try again later; who is logged in may ask more often (docker login)"
         if limited
         else "try again later",
@@ -180,11 +181,17 @@ def said(answer: requests.Response) -> str:
     """
     try:
         data = answer.raw.read(_LONGEST_WORDS, decode_content=True)
-        errors = json.loads(data)["errors"]
-        return "\n".join(f"{e.get('code', '')}: {e.get('message', '')}"[:300] for e in errors[:3])
+        return "\n".join(map(_words, json.loads(data)["errors"][:3]))
     except (urllib3.exceptions.HTTPError, OSError, ValueError, LookupError, TypeError,
             AttributeError):  # fmt: skip
         return ""
+
+
+def _words(error: dict[str, Any]) -> str:
+    code, message, detail = (error.get(key) or "" for key in ("code", "message", "detail"))
+    words = f"{code}: {message}"[:300]
+    # Only of what it does not know itself does a registry tell the cause there: its disk is full.
+    return f"{words}; {json.dumps(detail)[:300]}" if code == "UNKNOWN" and detail else words
 
 
 def retry_after(answer: requests.Response) -> float | None:

@@ -17,7 +17,7 @@ import requests
 
 from imagebuild.errors import BuildError, ImagebuildError, PreflightError, TemporaryError
 from imagebuild.files import MIB
-from imagebuild.registry.exchange import ATTEMPTS, LIMITED, MAY_PASS, Exchange, scope
+from imagebuild.registry.exchange import ATTEMPTS, LIMITED, MAY_PASS, PATIENT, Exchange, scope
 from imagebuild.registry.manifest import Descriptor
 from imagebuild.registry.problems import refused, said, unreachable
 from imagebuild.registry.reference import Reference
@@ -29,8 +29,8 @@ from imagebuild.registry.transport import (
     shown_host,
 )
 
-#: Seconds for one write, and for an answer: a proxy may take all of a blob before it passes it
-#: on, and a registry may read it again before it takes it.
+#: Seconds to connect and for one write, and for an answer: a proxy may take all of a blob before
+#: it passes any of it on.
 _TIMEOUT = (30.0, 300.0)
 #: Bytes of a request where a registry, or a proxy before it, does not take a blob at once.
 _PIECE = 16 * MIB
@@ -150,7 +150,7 @@ class Upload:
                     self._failures += 1
                 if exc.answer is not None:
                     self._exchange.stand_back(
-                        exc.answer, self._server.limits, self._failures, limited
+                        exc.answer, exc.error.detail, self._server.limits, self._failures, limited
                     )
                 elif self._failures == ATTEMPTS:
                     raise exc.error from None
@@ -240,8 +240,8 @@ class Upload:
         """What an answer means that does not take the bytes."""
         status, reference, server = answer.status_code, self._reference, self._server
         if status in MAY_PASS:
-            busy = TemporaryError("the registry fails", where=server.host.base,
-                                  detail=f"HTTP {status}")  # fmt: skip
+            words = said(answer)
+            busy = TemporaryError("the registry fails", where=server.host.base, detail=words)
             return _AgainError(busy, answer)
         if status == 401 and same_origin(answer.url, server.host.base):
             no_login = self._exchange.unauthorized(server, reference, said(answer))
@@ -260,7 +260,7 @@ class Upload:
         query = "&".join(filter(None, (parts.query, f"digest={digest}")))
         with self._exchange.send(
             self._server, "PUT", parts._replace(query=query).geturl(), reference,
-            {"Content-Type": _OCTETS}, scope=self._scope, timeout=_TIMEOUT,
+            {"Content-Type": _OCTETS}, scope=self._scope, timeout=PATIENT,
         ) as answer:  # fmt: skip
             if answer.status_code in (200, 201, 204):
                 told = answer.headers.get("Docker-Content-Digest", "")

@@ -16,7 +16,7 @@ from imagebuild.registry.push import Upload
 from imagebuild.registry.reference import Reference
 from imagebuild.registry.settings import RegistrySettings
 from tests.container_images import sha256
-from tests.registry.blobs import BLOB, DATA, Reader, blob_of, connect
+from tests.registry.blobs import BLOB, DATA, TINY, Reader, blob_of, connect
 from tests.registry_proxy import BLOBS, UPLOADS, RegistryProxy
 from tests.registry_server import LOOPBACK, RegistryServer
 from tests.services.proxy import Answer, Call, CutRequest, Request, Rule
@@ -191,6 +191,30 @@ def test_registry_that_gets_other_bytes_each_time(
     assert "DIGEST_INVALID" in caught.value.detail
     assert BLOB.digest in caught.value.what
     assert not client.has_blob(reference, BLOB)
+
+
+def test_registry_whose_storage_fails(
+    client: Client, reference: Reference, server: RegistryServer
+) -> None:
+    """Its disk is full, say: what it tells of that is passed on."""
+    TINY.push(server, "makes-the-directory", "1")
+    place = server.data / "docker/registry/v2/repositories" / reference.repository
+    place.write_text("where a directory should be")
+    with pytest.raises(TemporaryError, match="the registry fails") as caught:
+        client.push_blob(reference, BLOB, Reader())
+    assert "HTTP 500" in caught.value.detail
+    assert f"/{reference.repository}" in caught.value.detail, "the path that it cannot write"
+
+
+def test_registry_that_fails_in_the_middle(
+    client: Client, proxy: RegistryProxy, reference: Reference
+) -> None:
+    body = b'{"errors":[{"code":"UNKNOWN","message":"unknown error","detail":{"Err":28}}]}'
+    proxy.fail("PATCH", status=500, body=body, times=None)
+    with pytest.raises(TemporaryError) as caught:
+        client.push_blob(reference, BLOB, Reader())
+    assert caught.value.detail == 'HTTP 500\nUNKNOWN: unknown error; {"Err": 28}'
+    assert proxy.count("PATCH") == 4
 
 
 def test_registry_that_cuts_each_time(
