@@ -67,8 +67,7 @@ class TokenServer:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._der = self._certify()
         handler = type("Handler", (_Handler,), {"tokens": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), handler)
         self.realm = f"http://127.0.0.1:{self._server.server_address[1]}/token"
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.02,), daemon=True
@@ -162,6 +161,13 @@ class TokenServer:
         )
         self.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         return certificate.public_bytes(serialization.Encoding.DER)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """A client that hangs up is no news."""
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -131,12 +131,11 @@ class Authorizer:
 
     def _read(self, response: requests.Response, server: str) -> _Token:
         if response.status_code != 200:
-            whose = f"the login of {self.login.source}" if self.login else "no login"
             raise PreflightError(
                 "the registry's token server gives no token",
                 where=f"{self._base}, token server {server}",
-                detail=f"HTTP {response.status_code} for {whose}",
-                hint="log in again: docker login",
+                detail=f"HTTP {response.status_code}, {self.login or 'without a login'}",
+                hint=self.login.advice if self.login else "docker login",
             )
         try:
             answer = json.loads(response.content)

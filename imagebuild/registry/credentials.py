@@ -24,6 +24,8 @@ from imagebuild.registry.reference import DOCKER_IO
 _DOCKER_IO_KEYS = ("https://index.docker.io/v1/", "index.docker.io", "registry-1.docker.io")
 #: The name of a user who has no password but a token (docker-credential-helpers).
 _TOKEN_USER = "<token>"  # noqa: S105
+#: Where the login is from that a profile or a mirror list has.
+GIVEN = "said for this registry"
 #: Helpers may ask a cloud, or a person.
 _HELPER_SECONDS = 60
 
@@ -36,6 +38,17 @@ class Login:
     password: str = field(default="", repr=False)
     token: str = field(default="", repr=False)
     source: str = ""
+
+    def __str__(self) -> str:
+        """Whose it is and where it is from; nothing secret."""
+        return f"logged in as {self.username or 'the owner of a token'} ({self.source})"
+
+    @property
+    def advice(self) -> str:
+        """What to do when it is refused."""
+        if self.source == GIVEN:
+            return "check the user and the password that are said for this registry"
+        return "log in again: docker login"
 
 
 def credential_files(environ: Mapping[str, str]) -> list[Path]:

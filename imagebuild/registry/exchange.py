@@ -15,7 +15,7 @@ import requests
 from imagebuild.errors import ConfigError, PreflightError, TemporaryError
 from imagebuild.events import Emit, Note
 from imagebuild.registry.auth import Authorizer
-from imagebuild.registry.credentials import Answers, Login, credential_files, find_login
+from imagebuild.registry.credentials import GIVEN, Answers, Login, credential_files, find_login
 from imagebuild.registry.limits import Limits
 from imagebuild.registry.problems import busy, retry_after, said, unreachable
 from imagebuild.registry.reference import Reference
@@ -281,6 +281,9 @@ class Exchange:
     def wait(self, seconds: float, host: str, why: str) -> None:
         """Wait before another attempt. Raises TemporaryError when the client is closed."""
         self._tell(seconds, host, why)
+        self._pause(seconds, host, why)
+
+    def _pause(self, seconds: float, host: str, why: str) -> None:
         if self.closed.wait(seconds):
             raise TemporaryError("the registry is no longer asked", where=host, detail=why)
 
@@ -351,8 +354,8 @@ class Exchange:
             says_tls = ca_files or ours or settings.insecure
             if is_loopback(registry) and not settings.plain_http and not says_tls:
                 scheme = _scheme_of_loopback(transport, registry)
-            wait = functools.partial(self.wait, host=registry, why="its turn has not come")
-            limits = Limits(settings.concurrency, settings.requests_per_second, wait)
+            pause = functools.partial(self._pause, host=registry, why="its turn did not come")
+            limits = Limits(settings.concurrency, settings.requests_per_second, pause)
             self._hosts[registry] = Host(registry, f"{scheme}://{api_host}", transport, limits)
         return self._hosts[registry]
 
@@ -360,25 +363,23 @@ class Exchange:
         """What we log in with where the registry wants a login; None: nothing is known."""
         settings = self._settings.get(reference.registry)
         if settings and settings.username:
-            return Login(settings.username, settings.password, source="the caller's settings")
+            return Login(settings.username, settings.password, source=GIVEN)
         return find_login(reference.registry, reference.repository, self._environ, self._answers)
 
     def unauthorized(self, server: Server, reference: Reference, words: str) -> PreflightError:
         """The error for a 401 that no login of ours changes."""
         login = server.authorizer.login
-        if login:
-            who = f"logged in as {login.username or 'the owner of a token'} ({login.source})"
-        else:
-            files = ", ".join(map(str, credential_files(self._environ)))
-            who = f"no login for {reference.registry} in {files}"
+        files = ", ".join(map(str, credential_files(self._environ)))
+        who = str(login) if login else f"no login for {reference.registry} in {files}"
+        advice = login.advice if login else f"docker login {reference.registry}"
         return PreflightError(
             "the registry refuses access"
             if login
             else "the registry wants a login, or there is no such image",
             where=str(reference),
             detail="\n".join(filter(None, (who, words))),
-            hint=f"docker login {reference.registry}; some registries answer so, too, for "
-            "repositories that they do not have",
+            hint=f"{advice}; some registries answer so, too, for repositories that they do not "
+            "have",
         )
 
 

@@ -50,15 +50,15 @@ def unreachable(exc: NoAnswerError) -> ImagebuildError:
             "the registry's certificate is not trusted",
             where=exc.host,
             detail=str(exc),
-            hint=f"say the CA that signed it (docker.registries of the profile), or put it where "
-            f"docker looks: {CERTS_D / name}/ca.crt",
+            hint="say its CA (docker.registries of a profile, registries of a mirror list), or put "
+            f"it where docker looks: {CERTS_D / name}/ca.crt",
         )
     if exc.kind is Kind.CLIENT_CERTIFICATE:
         return PreflightError(
             "the registry wants another client certificate, or one at all",
             where=exc.host,
             detail=str(exc),
-            hint="say client_certificate and client_key of this registry",
+            hint="say its client_certificate and client_key (registries of a mirror list)",
         )
     if exc.kind is Kind.PROXY_LOGIN:
         return _proxy_login(exc.host, str(exc))

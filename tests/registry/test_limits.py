@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
@@ -52,6 +53,28 @@ def test_all_threads_stand_back_when_one_is_told_to(
         assert time.monotonic() - started > 0.9
     assert proxy.count("HEAD") == 4
     assert told == [], "a second is not worth a word"
+
+
+def test_wait_of_all_threads_is_told_once(proxy: RegistryProxy, reference: Reference) -> None:
+    told: list[Event] = []
+    proxy.limit("HEAD", "/manifests/", retry_after="6")
+    with connect(proxy.host, emit=told.append) as client:
+
+        def ask() -> None:
+            with contextlib.suppress(TemporaryError):
+                client.head_manifest(reference)
+
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        while not told:
+            time.sleep(0.01)
+        client.close()
+        for thread in threads:
+            thread.join()
+    assert [e.text for e in told if isinstance(e, Note)] == [
+        f"http://{proxy.host}: HTTP 429; trying again in 6 s"
+    ]
 
 
 def test_requests_per_second_are_kept_to(proxy: RegistryProxy, reference: Reference) -> None:
