@@ -135,7 +135,9 @@ class Authorizer:
                 "the registry's token server gives no token",
                 where=f"{self._base}, token server {server}",
                 detail=f"HTTP {response.status_code}, {self.login or 'without a login'}",
-                hint=self.login.advice if self.login else "docker login",
+                hint=self.login.advice
+                if self.login
+                else f"docker login {self._base.partition('://')[2]}",
             )
         try:
             answer = json.loads(response.content)
