@@ -165,7 +165,8 @@ class Exchange:
                 return answer
             with answer:
                 words = said(answer)
-            if not ours or not left:
+            # Where a registry leads to does not say who gets its login.
+            if not left or not same_origin(answer.url, server.host.base):
                 break
             authorization = self.renew(server, answer, scope, authorization)
             if not authorization:

@@ -544,6 +544,22 @@ def test_redirected_blob_gets_no_login(fake: Fake) -> None:
     assert "s3cret" not in str(caught.value)
 
 
+def test_store_cannot_ask_for_the_login(fake: Fake) -> None:
+    """Its challenge would name a token server of its own."""
+    blob = offer(fake, noise(1000))
+    with serve() as store:
+        store.meddle = lambda h: h.answer(
+            401, WWW_Authenticate=f'Bearer realm="{store.url}/token",service="x"'
+        )
+        fake.meddle = lambda h: h.answer(307, Location=f"{store.url}/signed")
+        with (
+            connect(fake, username="me", password=PASSWORD) as client,
+            pytest.raises(PreflightError),
+        ):
+            client.get_blob(reference(fake), blob)
+        assert [path for _, path, _ in store.asked] == ["/signed"]
+
+
 def test_redirects_without_end(fake: Fake) -> None:
     fake.meddle = lambda handler: handler.answer(307, Location=handler.path)
     with connect(fake) as client, pytest.raises(TemporaryError) as caught:
