@@ -20,8 +20,9 @@ class RegistrySettings:
     TLS is verified unless `plain_http` says that there is none. A registry on this very host
     (`is_loopback`) that has no CA of its own may speak either; docker has it so, too, yet
     takes any certificate there, and we do not. `insecure` is TLS with any certificate: only a
-    list that says it of one registry has it. `concurrency`: transfers at a time;
-    `requests_per_second` 0: no limit of ours.
+    list that says it of one registry has it. `client_certificate` is a PEM file that is shown
+    to this registry alone, `client_key` its key if that is not in the same file.
+    `concurrency`: downloads at a time, and uploads; `requests_per_second` 0: no limit of ours.
     """
 
     host: str

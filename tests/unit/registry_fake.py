@@ -106,13 +106,19 @@ class Fake:
         return [f"{method} {path}" for method, path, _ in self.asked if part in path]
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """A client that hangs up is no news."""
+
+
 @contextlib.contextmanager
 def serve() -> Iterator[Fake]:
     """Run a server until the end of the block."""
     fake = Fake()
     handler = type("Handler", (Handler,), {"fake": fake})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), handler)
     fake.port = server.server_address[1]
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
