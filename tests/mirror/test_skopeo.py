@@ -63,7 +63,7 @@ def test_image_that_buildah_has_made(
     """As a site builds its backup images; and what skopeo has copied before is not sent again."""
     (tmp_path / "tool").write_bytes(b"x" * 100_000)
     (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY tool /bin/tool\nLABEL a=b\n")
-    storage = ["--root", tmp_path / "root", "--runroot", tmp_path / "run",
+    storage: list[str | Path] = ["--root", tmp_path / "root", "--runroot", tmp_path / "run",
                "--storage-driver", "vfs"]  # fmt: skip
     name = f"{source.host}/buildah:1"
     run([need("buildah"), *storage, "bud", "--isolation", "chroot", "--timestamp", "0",
