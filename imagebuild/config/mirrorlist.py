@@ -135,6 +135,11 @@ class Target(_Model):
         default="", description="Repositories' first part, such as trove."
     )
 
+    @property
+    def name(self) -> str:
+        """REGISTRY/PREFIX, or the registry alone."""
+        return "/".join(filter(None, (self.registry, self.prefix)))
+
 
 class TagRule(_Model):
     """Which tags; all that is said must hold, but that `names` come besides what is found.

@@ -87,13 +87,14 @@ def test_what_people_see(mirror: Mirror) -> None:
     assert ended.out == ""
     lines = ended.err.splitlines()
     name = mirror.name
-    assert f"✗ {name}/mysql:9.9  missing, the source does not have the tag" in lines
-    done = [line for line in lines if line.startswith(f"✓ {name}/mysql:8.4  copied, ")]
+    assert lines[0] == f"to {mirror.target.host}/{name}"
+    assert "✗ mysql:9.9  missing, the source does not have the tag" in lines
+    done = [line for line in lines if line.startswith("✓ mysql:8.4  copied, ")]
     assert len(done) == 1
     assert re.search(r"\d+ B in \d+\.\d s \(.*/s\), tags 8\.4, 8\.4\.6$", done[0])
-    assert re.match(r"1 copied, 1 missing; \d+ B copied; \d+\.\d s$", lines[2])
-    assert lines[3] == "error: the source does not have the tag"
-    assert lines[4] == f"  where: {mirror.source.host}/{name}/mysql:9.9"
+    assert re.match(r"1 copied, 1 missing; \d+ B copied; \d+\.\d s$", lines[3])
+    assert lines[4] == "error: the source does not have the tag"
+    assert lines[5] == f"  where: {mirror.source.host}/{name}/mysql:9.9"
     assert mirror.digest("mysql", "8.4.6") == mirror.digest("mysql", "8.4") != ""
     quiet = invoke(["-q", "mirror", "sync", str(mirror.directory / "mirror.yaml")])
     assert quiet.err.splitlines()[0] == "error: the source does not have the tag"

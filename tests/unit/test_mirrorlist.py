@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import textwrap
 from pathlib import Path
 
@@ -113,6 +114,17 @@ def test_every_key_is_described() -> None:
         assert "required" not in part
         for name, key in part.get("properties", {}).items():
             assert key.get("description"), name
+
+
+def test_what_the_readme_shows_is_a_list(tmp_path: Path) -> None:
+    text = (profiles_dir() / "mirror/README.md").read_text()
+    (block,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    loaded = load(tmp_path, block)
+    assert len(loaded.value.images) == 7
+    rules = re.findall(r"^    (tags: .*?)(?: +#.*)?$", text, re.MULTILINE)
+    assert len(rules) == 5
+    for rule in rules:
+        load(tmp_path, f"{HEAD}images:\n  - source: x\n    {rule}\n")
 
 
 # --- files ----------------------------------------------------------------------------

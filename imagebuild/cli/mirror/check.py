@@ -108,5 +108,5 @@ def check(
     if as_json:
         terminal.json(checkview.document(loaded, found, deep=deep))
     else:
-        checkview.show(terminal, found)
+        checkview.show(terminal, loaded, found)
     context.exit(int(ExitCode.OK if found.ok else ExitCode.PUBLISH))

@@ -28,15 +28,16 @@ def state_of(checked: Checked) -> str:
     return "whole" if walk.ok else "damaged"
 
 
-def show(to: Terminal, found: Found) -> None:
+def show(to: Terminal, loaded: LoadedList, found: Found) -> None:
     """Tables on stdout; what is wrong, and what to do, on stderr."""
     from imagebuild.cli.tables import Tables
 
     tables = Tables(to.out)
-    rows = [_cells(c) for c in found.checked]
+    target = loaded.value.target.name
+    rows = [_cells(c, target) for c in found.checked]
     states = [state_of(c) for c in found.checked]
     tables.table(
-        "Images", ("image", "state", "digest", "size"), rows, ("size",),
+        f"Images of {target}", ("image", "state", "digest", "size"), rows, ("size",),
         [_STYLES[s] for s in states],
     )  # fmt: skip
     if found.answers:
@@ -45,13 +46,13 @@ def show(to: Terminal, found: Found) -> None:
             [_answer_cells(a) for a in found.answers], (),
             ["green" if a.ok else "bold red" for a in found.answers],
         )  # fmt: skip
-    _tell(to, found)
+    _tell(to, found, target)
 
 
-def _tell(to: Terminal, found: Found) -> None:
+def _tell(to: Terminal, found: Found, below: str) -> None:
     told = set()
     for checked in found.checked:
-        name = short(str(checked.walk.reference))
+        name = short(str(checked.walk.reference), below)
         if checked.walk.error and str(checked.walk.error) not in told:
             told.add(str(checked.walk.error))
             to.error(checked.walk.error)
@@ -80,11 +81,10 @@ def _tell(to: Terminal, found: Found) -> None:
 def document(loaded: LoadedList, found: Found, *, deep: bool) -> dict[str, Any]:
     """Shape used by `--json`."""
     states = [state_of(c) for c in found.checked]
-    target = loaded.value.target
     return {
         "schema_version": SCHEMA_VERSION,
         "list": str(loaded.path),
-        "target": "/".join(filter(None, (target.registry, target.prefix))),
+        "target": loaded.value.target.name,
         "deep": deep,
         "ok": found.ok,
         "results": [
@@ -102,11 +102,11 @@ def document(loaded: LoadedList, found: Found, *, deep: bool) -> dict[str, Any]:
     }
 
 
-def _cells(checked: Checked) -> list[str]:
+def _cells(checked: Checked, below: str) -> list[str]:
     walk = checked.walk
     digest = walk.digest.removeprefix("sha256:")[:12] or "-"
     return [
-        one_line(short(str(walk.reference))),
+        one_line(short(str(walk.reference), below)),
         state_of(checked),
         digest,
         size(walk.size) if walk.digest else "-",

@@ -55,5 +55,5 @@ def plan(
     if as_json:
         terminal.json(planview.document(loaded, made, locked=locked, engine=engine))
     else:
-        planview.show(terminal, made)
+        planview.show(terminal, loaded, made)
     context.exit(int(planview.exit_code(made)))

@@ -49,15 +49,16 @@ def engine_name(option: str) -> str:
     return "" if option == "registry" else option
 
 
-def show(to: Terminal, plan: MirrorPlan) -> None:
+def show(to: Terminal, loaded: LoadedList, plan: MirrorPlan) -> None:
     """A table on stdout; what is wrong on stderr."""
     from imagebuild.cli.tables import Tables
 
-    rows = [_cells(p) for p in plan.planned]
+    target = loaded.value.target.name
+    rows = [_cells(p, target) for p in plan.planned]
     styles = [_ACTIONS[p.outcome][1] for p in plan.planned]
     columns = ("image", "action", "source", "digest", "to move", "to share")
     tables = Tables(to.out)
-    tables.table("Mirror plan", columns, rows, ("to move", "to share"), styles)
+    tables.table(f"Mirror plan to {target}", columns, rows, ("to move", "to share"), styles)
     move, mount = _sum(plan, "bytes_to_move"), _sum(plan, "bytes_to_mount")
     counts = Counter(_ACTIONS[p.outcome][0] for p in plan.planned)
     told = ", ".join(f"{n} {action}" for action, n in counts.items())
@@ -81,11 +82,10 @@ def warn_of_docker(to: Terminal) -> None:
 def document(loaded: LoadedList, plan: MirrorPlan, **more: Any) -> dict[str, Any]:  # noqa: ANN401
     """Shape used by `--json`."""
     outcomes = Counter(p.outcome for p in plan.planned)
-    target = loaded.value.target
     return {
         "schema_version": SCHEMA_VERSION,
         "list": str(loaded.path),
-        "target": "/".join(filter(None, (target.registry, target.prefix))),
+        "target": loaded.value.target.name,
         **more,
         "dry_run": True,
         "results": [_result(p) for p in plan.planned],
@@ -104,17 +104,17 @@ def exit_code(plan: MirrorPlan) -> ExitCode:
     return ExitCode.PUBLISH if plan.failed else ExitCode.OK
 
 
-def _cells(planned: Planned) -> list[str]:
+def _cells(planned: Planned, below: str) -> list[str]:
     item = planned.item
     aliases = [a for a in item.aliases if a in planned.stale_tags]
-    name = short(str(item.target)) + (f" (+ {', '.join(aliases)})" if aliases else "")
+    name = short(str(item.target), below) + (f" (+ {', '.join(aliases)})" if aliases else "")
     digest = planned.wanted.digest.removeprefix("sha256:")[:12] if planned.wanted else "-"
     return [
         one_line(name),
         _ACTIONS[planned.outcome][0],
         str(item.source.name) + (f":{item.source.tag}" if item.source.tag else ""),
         digest,
-        "-" if planned.bytes_to_move is None else size(planned.bytes_to_move),
+        "-" if planned.error or planned.bytes_to_move is None else size(planned.bytes_to_move),
         size(planned.bytes_to_mount) if planned.bytes_to_mount else "-",
     ]
 

@@ -114,7 +114,7 @@ def sync(
         if as_json:
             terminal.json(planview.document(loaded, made, locked=locked, engine=engine))
         else:
-            planview.show(terminal, made)
+            planview.show(terminal, loaded, made)
         context.exit(int(planview.exit_code(made)))
     if place and not lock:
         # Of a list that comes with the tool, it is among the user's state.
@@ -162,7 +162,9 @@ class _Run:
             plan = make_plan(
                 client, items, lock=held, known=known, engine=planview.engine_name(self._engine)
             )
-            view = View(terminal, len(items))
+            target = self._loaded.value.target.name
+            terminal.info(f"to {target}")
+            view = View(terminal, len(items), target)
             try:
                 with view.live():
                     report = (
@@ -206,11 +208,10 @@ class _Run:
         from imagebuild.cli.mirror.planview import SCHEMA_VERSION
 
         told = report.to_json()
-        target = self._loaded.value.target
         return {
             "schema_version": SCHEMA_VERSION,
             "list": str(self._loaded.path),
-            "target": "/".join(filter(None, (target.registry, target.prefix))),
+            "target": self._loaded.value.target.name,
             "lock": str(self._lock) if self._lock else None,
             "engine": self._engine,
             "dry_run": False,

@@ -49,12 +49,16 @@ class Notes:
 
 
 class View:
-    """Receives the engine's events (call it) in one thread, and shows them."""
+    """Receives the engine's events (call it) in one thread, and shows them.
 
-    def __init__(self, terminal: Terminal, images: int) -> None:
+    `images` are there in all; `below` is REGISTRY/PREFIX, which names are shown without.
+    """
+
+    def __init__(self, terminal: Terminal, images: int, below: str = "") -> None:
         self._terminal = terminal
         self._notes = Notes(terminal)
         self._images = images
+        self._below = below
         self._live: Live | None = None
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
@@ -106,7 +110,7 @@ class View:
             if len(self._tasks) >= _MOST_BARS:
                 return
             task = self._tasks[event.target] = self._bars.add_task(
-                "", total=event.total, image=one_line(short(event.target))
+                "", total=event.total, image=one_line(short(event.target, self._below))
             )
         self._bars.update(task, completed=event.done, total=event.total)
 
@@ -122,7 +126,7 @@ class View:
         if self._bars and (task := self._tasks.pop(target, None)) is not None:
             self._bars.remove_task(task)
         mark, style = MARKS[result.outcome]
-        self._terminal.info(f"{mark} {short(target)}  {_end_of(result)}", style)
+        self._terminal.info(f"{mark} {short(target, self._below)}  {_end_of(result)}", style)
 
     def summary(self, report: Report) -> None:
         """All in one line, what registries still grant, and what went wrong, last."""
@@ -152,13 +156,15 @@ class View:
             assert alike[0].error  # noqa: S101 - looked at above
             self._terminal.error(from_json(alike[0].error))
             for other in alike[1:]:
-                self._terminal.info(f"  as well: {short(str(other.item.target))}")
+                self._terminal.info(f"  as well: {short(str(other.item.target), self._below)}")
         if len(told) > _MOST_ERRORS:
             self._terminal.info(f"and {len(told) - _MOST_ERRORS} other errors: see --json")
 
 
-def short(name: str) -> str:
-    """A name without its registry, which all targets share."""
+def short(name: str, below: str = "") -> str:
+    """A name without what all targets share: REGISTRY/PREFIX, or else the registry."""
+    if below and name.startswith(f"{below}/"):
+        return name[len(below) + 1 :]
     return name.partition("/")[2] or name
 
 
