@@ -30,7 +30,8 @@ def _unique(items: tuple[str, ...]) -> tuple[str, ...]:
     return items
 
 
-_LIST = {"type": ["array", "string", "integer"], "items": {"type": ["string", "integer"]}}
+#: To whoever reads YAML as others do, 8.4 is a number; here it is text (see yamlmarks.py).
+_LIST = {"type": ["array", "string", "number"], "items": {"type": ["string", "number"]}}
 
 RegistryHost = Annotated[str, AfterValidator(checks.check_registry)]
 Tag = Annotated[str, AfterValidator(checks.check_tag)]
@@ -147,7 +148,7 @@ class TagRule(_Model):
     In a file it may also be a list of tags, or one.
     """
 
-    model_config = ConfigDict(json_schema_extra={"type": ["object", "array", "string", "integer"]})
+    model_config = ConfigDict(json_schema_extra={"type": ["object", "array", "string", "number"]})
 
     names: Tags = Field(default=(), description="These tags; each must be there.")
     regex: Annotated[str, AfterValidator(checks.check_regex)] | None = Field(

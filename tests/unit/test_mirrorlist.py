@@ -8,6 +8,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import yaml
 
 from imagebuild.config.mirrorlist import MIRROR_LIST, Datastore, Role, Tls, file_schema
 from imagebuild.config.words import Series
@@ -125,6 +126,24 @@ def test_what_the_readme_shows_is_a_list(tmp_path: Path) -> None:
     assert len(rules) == 5
     for rule in rules:
         load(tmp_path, f"{HEAD}images:\n  - source: x\n    {rule}\n")
+
+
+def test_schema_takes_what_the_loader_takes_and_refuses_what_it_refuses(tmp_path: Path) -> None:
+    import jsonschema
+
+    schema = file_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    shipped = (profiles_dir() / "mirror/trove.yaml").read_text()
+    short = (
+        HEAD + "images: [{source: a, tags: 8.4, aliases: {8.4: [8.4.1]}}, {source: b, tags: [17]}]"
+    )
+    load(tmp_path, short)
+    for text in (shipped, short, "extends: trove"):
+        assert list(validator.iter_errors(yaml.safe_load(text))) == []
+    for text in ("images: [{source: 5}]", "image: []", "images: [{source: a, role: x}]"):
+        fail(tmp_path, text, "x.y")
+        assert list(validator.iter_errors(yaml.safe_load(text)))
 
 
 # --- files ----------------------------------------------------------------------------
