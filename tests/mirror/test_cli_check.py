@@ -164,6 +164,21 @@ def test_a_datastore_that_the_list_does_not_have_is_told_without_asking_elsewher
     assert "'datastore: postgresql'" in document["versions"][0]["reason"]
 
 
+def test_two_images_for_one_use_matter_only_where_versions_are_asked_about(
+    mirror: Mirror,
+) -> None:
+    mirror.push("mysql", "8.0")
+    mirror.push("mysql-new", "8.4")
+    mirror.write(
+        mirror.image("mysql", "tags: 8.0, datastore: mysql"),
+        mirror.image("mysql-new", "tags: 8.4, datastore: mysql"),
+    )
+    mirror.json("sync")
+    assert mirror.json("check")["ok"]
+    ended = check(mirror.run("check", "--datastore", "mysql:8.0", code=2))
+    assert "two database images for mysql" in ended.err
+
+
 @pytest.fixture(scope="module")
 def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryServer]:
     """A registry that nobody reads without a login."""

@@ -82,7 +82,8 @@ def run(loaded: LoadedList, known: Lock, question: Question) -> Found:
     versions = [read_version(text) for text in question.datastores]
     if question.cloud:
         versions += _registered(question.cloud, question.region)
-    names = names_of_list(loaded.value)
+    # A list may have two images for one use, as long as nobody asks which one is meant.
+    names = names_of_list(loaded.value) if versions else {}
     needs = needs_of(versions, names, series)
     with client_of(loaded.value, Notes(terminal)) as client:
         items = items_of(client, loaded, question.only)
