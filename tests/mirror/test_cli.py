@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -261,6 +262,24 @@ def test_files_that_cannot_be_written_stop_it_before_anything_is_done(mirror: Mi
     for option in ("--metrics", "--report"):
         mirror.run("sync", option, mirror.directory, code=4)
     assert mirror.digest("mysql", "8.4") == ""
+
+
+def test_a_lock_file_that_cannot_be_written_in_the_end(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror.push("mysql", "8.4")
+    mirror.write(mirror.image("mysql", "tags: 8.4"))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    ended = mirror.run("sync", "--json", "--metrics", mirror.directory / "m.prom", code=4)
+    assert outcomes(ended.document) == {"copied": 1}
+    assert samples((mirror.directory / "m.prom").read_text())("images", outcome="copied") == 1
+    assert "error: the lock file cannot be written" in ended.err
+    assert "No space left on device" in ended.err
+    monkeypatch.undo()
 
 
 # --- plan -----------------------------------------------------------------------------

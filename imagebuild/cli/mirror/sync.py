@@ -185,11 +185,18 @@ class _Run:
         self, report: Report, view: View, began: float, *, interrupted: bool = False
     ) -> None:
         """Tell, and write, what became of it: the lock first, for it cannot be had again."""
+        from imagebuild.errors import ImagebuildError, Interrupted
         from imagebuild.mirror import metrics
         from imagebuild.mirror.lockfile import record
 
-        if self._lock:
-            record(self._lock, report)
+        failed: ImagebuildError | None = None
+        try:
+            if self._lock:
+                record(self._lock, report)
+        except Interrupted:
+            raise
+        except ImagebuildError as exc:
+            failed = exc  # a full disk: what became of the images is told nevertheless
         # The questions before the run are most of one that has nothing to do.
         report = dataclasses.replace(report, seconds=time.monotonic() - began)
         document = self._document(report, interrupted=interrupted)
@@ -203,6 +210,8 @@ class _Run:
         if self._metrics:
             labels = {"list": self._loaded.path.stem, "target": document["target"]}
             metrics.write(self._metrics, report, labels, time.time())
+        if failed:
+            raise failed
 
     def _document(self, report: Report, *, interrupted: bool) -> dict[str, Any]:
         from imagebuild.cli.mirror.planview import SCHEMA_VERSION
