@@ -21,7 +21,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from imagebuild.errors import PreflightError
@@ -96,31 +96,30 @@ def put(path: Path, text: str) -> None:
                 Path(file.name).unlink(missing_ok=True)
                 raise
     except OSError as exc:
-        raise unwritable(path, exc.strerror or str(exc)) from exc
+        raise _unwritable(path, exc.strerror or str(exc)) from exc
 
 
-def unwritable(path: Path, detail: str) -> PreflightError:
-    """The error for a file that cannot be put there."""
+def check_place(path: Path, hint: str = "") -> None:
+    """Raise PreflightError for a file that could not be written, before anything is done."""
+    detail = ""
+    directory = path.resolve().parent
+    if path.is_dir():
+        detail = "it is a directory"
+    elif not directory.is_dir():
+        detail = f"there is no directory {directory}"
+    elif not os.access(directory, os.W_OK | os.X_OK):
+        detail = f"{directory} is not ours to write to"
+    if detail:
+        raise _unwritable(path, detail, hint)
+
+
+def _unwritable(path: Path, detail: str, hint: str = "") -> PreflightError:
     return PreflightError(
         "a file cannot be written",
         where=str(path),
         detail=detail,
-        hint="its directory must be there, and ours to write to",
+        hint=hint or "its directory must be there, and ours to write to",
     )
-
-
-def check_places(paths: Sequence[Path | None]) -> None:
-    """Raise PreflightError for a file that could not be written, before anything is done."""
-    for path in paths:
-        if path is None:
-            continue
-        if path.is_dir():
-            raise unwritable(path, "it is a directory")
-        directory = path.resolve().parent
-        if not directory.is_dir():
-            raise unwritable(path, f"there is no directory {directory}")
-        if not os.access(directory, os.W_OK | os.X_OK):
-            raise unwritable(path, f"{directory} is not ours to write to")
 
 
 def _last_success(path: Path) -> float | None:

@@ -259,6 +259,7 @@ def test_files_that_cannot_be_written_stop_it_before_anything_is_done(mirror: Mi
         for place in (mirror.directory / "none/file", mirror.directory / "mirror.yaml/file"):
             ended = mirror.run("sync", option, place, code=4)
             assert f"  where: {place}" in ended.err
+            assert ("--lock FILE" in ended.err) is (option == "--lock")
     for option in ("--metrics", "--report"):
         mirror.run("sync", option, mirror.directory, code=4)
     assert mirror.digest("mysql", "8.4") == ""

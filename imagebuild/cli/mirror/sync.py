@@ -103,7 +103,7 @@ def sync(
     """
     from imagebuild.cli.mirror import planview
     from imagebuild.errors import ExitCode, UsageError
-    from imagebuild.mirror.metrics import check_places
+    from imagebuild.mirror.metrics import check_place
 
     if engine == "docker" and (deep or new_referrers):
         raise UsageError("--deep and --new-referrers are for --engine registry alone")
@@ -120,7 +120,10 @@ def sync(
         # Of a list that comes with the tool, it is among the user's state.
         with contextlib.suppress(OSError):  # told next
             place.parent.mkdir(parents=True, exist_ok=True)
-    check_places((place, metrics, report))
+    if place:
+        check_place(place, "the lock file says which tags are ours: --lock FILE puts it elsewhere")
+    for file in filter(None, (metrics, report)):
+        check_place(file)
     run = _Run(loaded, place, engine, metrics, report, as_json=as_json)
     done = run.go(only, locked=locked, deep=deep, new_referrers=new_referrers, jobs=jobs)
     context.exit(int(ExitCode.PUBLISH if done.failed else ExitCode.OK))
