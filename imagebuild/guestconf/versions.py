@@ -28,6 +28,7 @@ def check_versions(
     images = images_of(guest)
     wanted = [v for v in versions if v.manager in DATASTORES]
     found = [_nothing(v, guest) for v in wanted if v.manager not in images]
+    found += [_misnamed(v, guest) for v in wanted if v.datastore != v.manager]
     needs = needs_of([v for v in wanted if v.manager in images], images, series)
     with Client(_settings(guest, control)) as client, Checker(client) as checker:
 
@@ -66,6 +67,16 @@ def _nothing(version: Version, guest: Configured) -> Finding:
         f"[{version.manager}]", f"there are no images for {version.label}",
         "its guests pull from Docker Hub, and make no backups",
         f"set docker_image and backup_docker_image in [{version.manager}]",
+    )  # fmt: skip
+
+
+def _misnamed(version: Version, guest: Configured) -> Finding:
+    return Finding(
+        Severity.WARNING, str(guest.sources[0].path) if guest.sources else "no file for guests",
+        f"[{version.manager}]", f"{version.label}: after a rebuild, the agent does not start",
+        f"Trove tells it the datastore's name, {version.datastore}, for the manager, which is "
+        f"{version.manager} (taskmanager/models.py, RebuildAction)",
+        "call the datastore as its manager is called",
     )  # fmt: skip
 
 

@@ -125,3 +125,19 @@ def test_what_trove_sees_as_a_tag() -> None:
     assert has_tag("example.domain/repo/image-name:tag-tag")
     assert not has_tag("example.domain:5000/repo/image-name")
     assert not has_tag("example.domain/repo/image_name")
+
+
+@pytest.mark.parametrize("series", upstream.NAMES)
+def test_an_isolated_guest_pulls_without_its_login(series: str) -> None:
+    """The agent logs in with one client (docker_client.login); another one pulls."""
+    found = upstream.ask(series, "pull_program.py", {})
+    isolated, bridged = found["isolated"], found["bridged"]
+    assert "pull['reg.example/mysql:8.4']" in isolated["other"]
+    assert not [c for c in isolated["agent"] if "pull" in c or c == "containers.run"]
+    assert "login" not in isolated["other"]
+    # Without isolation it is the agent's own.
+    assert "containers.run" in bridged["agent"]
+    assert bridged["other"] == []
+    # After a rebuild it is given the datastore's name for its manager: MariaDB is none.
+    assert {"mysql", "mariadb", "postgresql"} <= set(found["managers"])
+    assert not [m for m in found["managers"] if m != m.lower()]

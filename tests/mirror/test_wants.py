@@ -11,7 +11,7 @@ import pytest
 
 from imagebuild.cloud.datastores import Datastores
 from imagebuild.errors import UsageError
-from imagebuild.guestconf.findings import Finding
+from imagebuild.guestconf.findings import Finding, Severity
 from imagebuild.guestconf.guests import guests_of
 from imagebuild.guestconf.imagechecks import images_of
 from imagebuild.guestconf.reading import configured, read
@@ -215,6 +215,18 @@ def test_versions_by_peoples_own_files(registry: RegistryServer, tmp_path: Path)
     assert by_files(text, tmp_path, "mysql:8.4") == ()
     (other,) = by_files(text, tmp_path, "mysql:8.4", "mariadb:11.4")
     assert other.option == "[mariadb]"
+
+
+def test_a_datastore_with_a_name_of_its_own(registry: RegistryServer, tmp_path: Path) -> None:
+    put_image(registry, "wants/h/mariadb", "11.4")
+    file = tmp_path / "trove-guestagent.conf"
+    place = f"{registry.host}/wants/h/mariadb"
+    file.write_text(f"[mariadb]\ndocker_image = {place}\nbackup_docker_image = {place}\n")
+    guest, control = configured(read(file), NEWEST)
+    version = Version("MariaDB", "mariadb", "11.4", "11.4")
+    (only,) = check_versions(guest, control, [version])
+    assert only.severity is Severity.WARNING
+    assert "after a rebuild" in only.what
 
 
 def test_the_guests_login_is_used(closed: RegistryServer, tmp_path: Path) -> None:
