@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +30,7 @@ from tests.registry_server import RegistryServer
 from tests.services.cloud import TestCloud
 from tests.services.datastores import add_image, connected
 
+ROOT = Path(__file__).resolve().parents[2]
 LOGIN = ("puller", "s3cret")
 
 
@@ -248,7 +252,9 @@ def test_what_is_no_version(text: str) -> None:
 
 
 @pytest.mark.services
-def test_versions_that_trove_has(cloud: TestCloud, registry: RegistryServer) -> None:
+def test_versions_that_trove_has(
+    cloud: TestCloud, registry: RegistryServer, tmp_path: Path
+) -> None:
     """Trove is asked, and the registry is: each version's number and name count."""
     put_image(registry, "wants/f/mysql", "8.4.3")
     put_image(registry, "wants/f/db-backup-mysql", "8.4.3")
@@ -264,3 +270,17 @@ def test_versions_that_trove_has(cloud: TestCloud, registry: RegistryServer) -> 
     put_image(registry, "wants/f/mysql", "8.4")
     put_image(registry, "wants/f/db-backup-mysql", "8.4")
     assert all(a.ok for a in ask(versions, images))
+    # And by the command, with a file of the guests'.
+    file = tmp_path / "trove-guestagent.conf"
+    place = f"{registry.host}/wants/f"
+    file.write_text(f"[mysql]\ndocker_image = {place}/mysql\nbackup_docker_image = {place}/other\n")
+    argv = [sys.executable, "-m", "imagebuild", "config", "check", str(file), "--cloud=admin"]
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("OS_", "IMAGEBUILD_"))}
+    env = kept | cloud.environ("admin") | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([*argv, "--json"], env=env, capture_output=True, text=True)
+    assert done.returncode == 3, done.stderr
+    document = json.loads(done.stdout)
+    assert document["versions"] == ["mysql 8.4 (8.4.3)"]
+    assert [(f["line"], f["option"]) for f in document["findings"]] == [
+        (3, "[mysql] backup_docker_image")
+    ] * 2
