@@ -69,7 +69,7 @@ def check(sources: Sequence[Source], series: str = NEWEST) -> tuple[Finding, ...
 
 def _of_file(source: Source, control: Configured) -> Iterator[Finding]:
     """Files that nobody reads under their name."""
-    name, parent = source.path.name, source.path.parent
+    name, parent = source.path.name, source.path.absolute().parent
     told = control.get("DEFAULT", "guest_config")
     if name in _WRONG_FILES and not (told and told.value.endswith(f"/{name}")):
         yield Finding(

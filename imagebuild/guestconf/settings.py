@@ -100,30 +100,39 @@ class Fragments:
 def transport_secret(url: str) -> Secret:
     """A message bus's URL with its password taken out: transport://USER:PASSWORD@HOST…/VHOST.
 
-    Raises UsageError for what is none, without the URL in it: it has a password.
+    Where it is not sure what the password is, all of the URL is the secret. Raises UsageError
+    for what is no URL, without its text.
     """
+    text = url.strip()
     try:
-        parts = urlsplit(url.strip())
-        hosts = parts.netloc.split(",")
+        parts = urlsplit(text)
     except ValueError:
-        parts, hosts = SplitResult("", "", "", "", ""), [""]
-    if not parts.scheme or not all(h.rpartition("@")[2] for h in hosts):
-        raise UsageError(
-            "this is no URL of a message bus",
-            where="the transport URL",
-            hint="it is like rabbit://USER:PASSWORD@HOST:5672/VHOST",
-        )
+        parts = SplitResult("", "", "", "", "")
+    hosts = parts.netloc.split(",")
+    if not parts.scheme or not all(_HOST.fullmatch(h.rpartition("@")[2]) for h in hosts):
+        raise _no_transport_url()
+    if any("@" in part for part in parts[2:]):
+        raise _no_transport_url()  # a password with a bare '/', say
+    logins = [h.rpartition("@")[0] for h in hosts if "@" in h]
+    if not logins and "password" not in parts.query:
+        return Secret("trove_transport_url", text, "")
     # Several hosts have a login each; they share the user that Trove has.
-    passwords = {h.rpartition("@")[0].partition(":")[2] for h in hosts if "@" in h}
-    passwords.discard("")
-    if not passwords:
-        return Secret("trove_transport_url", url.strip(), "")
-    if len(passwords) > 1:
-        return Secret("trove_guest_transport_url", HOLE, url.strip())
+    passwords = {login.partition(":")[2] for login in logins}
+    if len(passwords) != 1 or "" in passwords or "password" in parts.query:
+        return Secret("trove_guest_transport_url", HOLE, text)
     (password,) = passwords
-    shown = ",".join(h.replace(f":{password}@", f":{HOLE}@", 1) if "@" in h else h for h in hosts)
+    shown = ",".join(h.replace(f":{password}@", f":{HOLE}@", 1) for h in hosts)
     whole = urlunsplit(parts._replace(netloc=shown))
     return Secret("trove_guest_transport_password", whole, quote(unquote(password), safe=""))
+
+
+def _no_transport_url() -> UsageError:
+    return UsageError(
+        "this is no URL of a message bus",
+        where="the transport URL",
+        hint="it is like rabbit://USER:PASSWORD@HOST:5672/VHOST; in a password, write %2F for /, "
+        "%40 for @, and so on",
+    )
 
 
 def fragments(settings: Settings) -> Fragments:
