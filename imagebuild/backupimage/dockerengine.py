@@ -33,6 +33,7 @@ _BASE = "localhost/imagebuild-base"
 _IMAGE = "localhost/imagebuild-backup"
 _SECONDS_TO_ANSWER = 10
 _SECONDS_TO_RUN = 120
+_SECONDS_TO_REMOVE = 60
 _GZIP = b"\x1f\x8b"
 
 
@@ -107,11 +108,9 @@ class DockerEngine:
 
     def close(self) -> None:
         """See `Builder`. What cannot be removed now, the next build removes."""
-        with contextlib.suppress(OSError, PreflightError):
-            if self._job:
-                self._api = _connect(self._environ, 60)
-                _remove(self._api, self._lock)
-            self._api.close()
+        self._api.close()
+        if self._job:
+            remove(self._environ, [self._lock])
 
     @property
     def _lock(self) -> str:
@@ -163,10 +162,15 @@ def check(environ: Mapping[str, str]) -> None:
     _connect(environ, _SECONDS_TO_ANSWER).close()
 
 
-def sweep(environ: Mapping[str, str]) -> list[str]:
-    """Remove what builds have left that were killed, if there is an engine; what it was."""
+def leftovers(environ: Mapping[str, str]) -> list[str]:
+    """The lock files of builds that were killed and have left something in the engine.
+
+    [] where there is no engine.
+    """
     from docker.errors import DockerException
 
+    if not _may_be_there(environ):
+        return []
     try:
         api = _connect(environ, _SECONDS_TO_ANSWER)
     except PreflightError:
@@ -174,15 +178,32 @@ def sweep(environ: Mapping[str, str]) -> list[str]:
     try:
         found = api.images(all=True, filters={"label": LEFTOVER})
         found += api.containers(all=True, filters={"label": LEFTOVER})
-        dead = {lock for one in found if (lock := (one.get("Labels") or {}).get(LEFTOVER))
-                if _is_dead(Path(lock))}  # fmt: skip
-        for lock in dead:
-            _remove(api, lock)
-        return sorted(dead)
     except (DockerException, OSError):
         return []
     finally:
         api.close()
+    locks = {(one.get("Labels") or {}).get(LEFTOVER) for one in found}
+    return sorted(lock for lock in locks if lock and _is_dead(Path(lock)))
+
+
+def remove(environ: Mapping[str, str], locks: Sequence[str]) -> None:
+    """Remove what these builds have left; what does not go now goes with the next."""
+    from docker.errors import DockerException
+
+    if not locks:
+        return
+    with contextlib.suppress(DockerException, OSError, PreflightError):
+        api = _connect(environ, _SECONDS_TO_REMOVE)
+        try:
+            for lock in locks:
+                _remove(api, lock)
+        finally:
+            api.close()
+
+
+def _may_be_there(environ: Mapping[str, str]) -> bool:
+    # Importing the SDK takes longer than all the rest.
+    return bool(environ.get("DOCKER_HOST")) or Path("/var/run/docker.sock").exists()
 
 
 def _is_dead(lock: Path) -> bool:

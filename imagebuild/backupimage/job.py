@@ -214,8 +214,7 @@ def sweep(root: Path, environ: Mapping[str, str]) -> None:
                  scratch.lock(lock, wait=False):  # fmt: skip
                 remove_tree(path)
                 lock.unlink(missing_ok=True)
-    if _has_docker(environ):
-        dockerengine.sweep(environ)
+    dockerengine.remove(environ, dockerengine.leftovers(environ))
 
 
 def prepare(
@@ -390,7 +389,3 @@ def _stage(name: str, seconds: dict[str, float], emit: Emit) -> Iterator[None]:
 
 def _transferred(emit: Emit, what: str, done: int, total: int) -> None:
     emit(Transferred("", what, done, total))
-
-
-def _has_docker(environ: Mapping[str, str]) -> bool:
-    return bool(environ.get("DOCKER_HOST")) or Path("/var/run/docker.sock").exists()

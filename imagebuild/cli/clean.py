@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -22,20 +23,25 @@ from imagebuild.cli.terminal import terminal
 @cache_option
 @json_option
 def clean(everything: bool, dry_run: bool, cache_dir: Path, as_json: bool) -> None:
-    """Remove the scratch space of builds that were killed.
+    """Remove the scratch space of builds that were killed, and what they left in docker.
 
-    The next build does that, too. Images are never touched.
+    The next build does that, too. Finished images are never touched.
     """
     from imagebuild import cleaning
+    from imagebuild.backupimage import dockerengine
 
     found = cleaning.find(cache_dir, everything=everything)
     if found and not dry_run:
         found = cleaning.remove(cache_dir, found, everything=everything)
+    builds = dockerengine.leftovers(os.environ)
+    if not dry_run:
+        dockerengine.remove(os.environ, builds)
+    removed = [*map(str, found), *(f"docker: images of {Path(b).stem}" for b in builds)]
     if as_json:
-        document = {"schema_version": 1, "dry_run": dry_run, "removed": [str(p) for p in found]}
+        document = {"schema_version": 1, "dry_run": dry_run, "removed": removed}
         terminal.json(document)
         return
-    for path in found:
-        terminal.info(f"{'would remove' if dry_run else 'removed'} {path}")
-    if not found:
+    for what in removed:
+        terminal.info(f"{'would remove' if dry_run else 'removed'} {what}")
+    if not removed:
         terminal.info("nothing to remove")

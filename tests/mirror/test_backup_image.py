@@ -292,9 +292,10 @@ def test_a_build_that_is_interrupted_leaves_nothing(
 
 
 @pytest.mark.full("mirror")
+@pytest.mark.parametrize("way", ["the next", "clean"])
 @pytest.mark.parametrize("builder", ["buildah", "docker"])
-def test_what_a_killed_build_leaves_goes_with_the_next(
-    builder: str, small: str, docker: Engine, place: Path
+def test_what_a_killed_build_leaves_goes(
+    builder: str, way: str, small: str, docker: Engine, place: Path
 ) -> None:
     process = waiting(place, small, builder, docker.socket)
     process.kill()
@@ -302,11 +303,18 @@ def test_what_a_killed_build_leaves_goes_with_the_next(
     assert list((place / "scratch").iterdir())
     if builder == "docker":
         assert docker.api.api.containers(all=True)
-    done = build(
-        place, "mariadb", "11.4", "--builder", builder, "--base-image", small, "--trove-source",
-        str(SMALL), "--dry-run", DOCKER_HOST=docker.socket,
-    )  # fmt: skip
-    assert done.status == 0, done.err
+    if way == "clean":
+        argv = [sys.executable, "-m", "imagebuild", "clean", "--json"]
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "IMAGEBUILD_CACHE_DIR": str(place),
+               "DOCKER_HOST": docker.socket}  # fmt: skip
+        removed = json.loads(run(argv, env=env).stdout)["removed"]
+        assert any(r.startswith("docker: ") for r in removed) == (builder == "docker")
+    else:
+        done = build(
+            place, "mariadb", "11.4", "--builder", builder, "--base-image", small,
+            "--trove-source", str(SMALL), "--dry-run", DOCKER_HOST=docker.socket,
+        )  # fmt: skip
+        assert done.status == 0, done.err
     assert gone()
     assert not list((place / "scratch").iterdir())
     assert not docker.api.api.images(all=True)
