@@ -26,6 +26,8 @@ _REGISTRY, _BELOW, _REPOSITORY, _TAG, _ALIASES, _BACKUP, _DATASTORE, _ROLE, _REF
     )
 )  # fmt: skip
 
+#: The target of a list that says none (RFC 2606): whoever imports says one.
+NOWHERE = "registry.invalid"
 #: The registry of images that have no name where they come from.
 _NAMELESS = "oci-layout"
 
@@ -94,7 +96,7 @@ def _notes(item: Item, target: Target) -> dict[str, str]:
     if prefix:
         repository = repository.removeprefix(f"{prefix}/")
     notes = {
-        _REGISTRY: item.target.registry,
+        _REGISTRY: item.target.registry.replace(NOWHERE, ""),
         _BELOW: prefix,
         _REPOSITORY: repository,
         _TAG: item.target.tag,
@@ -148,7 +150,9 @@ def _item(entry: Entry, destination: Destination | None, name_as: str | None, wh
     notes = entry.annotations
     digest = entry.descriptor.digest
     if repository := notes.get(_REPOSITORY):
-        place = destination or Destination(notes.get(_REGISTRY, ""))
+        if destination is None and _REGISTRY not in notes:
+            raise _no_target(where, "the list that was exported has no target")
+        place = destination or Destination(notes[_REGISTRY])
         prefix = notes.get(_BELOW, "") if place.prefix is None else place.prefix
         tag = notes.get(_TAG, "")
         target = _target(place.registry, prefix, f"{repository}:{tag}", entry.name or where)
@@ -171,12 +175,7 @@ def _foreign(
 ) -> Item:
     """An image of a layout that something else has made: skopeo writes the tag, or nothing."""
     if destination is None:
-        raise UsageError(
-            "it is not known where the images go",
-            where=where,
-            detail="the layout was not made by `imagebuild mirror export`, and does not say",
-            hint="say it: --target REGISTRY[/PREFIX]",
-        )
+        raise _no_target(where, "the layout was not made by `imagebuild mirror export`")
     repository, _, tag = (name_as or "").partition(":")
     name = entry.name
     if name and ("/" in name or ":" in name):
@@ -197,6 +196,15 @@ def _foreign(
         )
     return Item(source, _target(destination.registry, destination.prefix or "",
                                 f"{repository}:{tag}", where))  # fmt: skip
+
+
+def _no_target(where: str, detail: str) -> UsageError:
+    return UsageError(
+        "it is not known where the images go",
+        where=where,
+        detail=detail,
+        hint="say it: --target REGISTRY[/PREFIX]",
+    )
 
 
 def _target(registry: str, prefix: str, name: str, where: str) -> Reference:

@@ -11,6 +11,7 @@ from imagebuild.agent.locks import AGENT, read_lock
 from imagebuild.data import locks_dir
 from imagebuild.verify import accel
 from tests.bench import machine, plain
+from tests.bench.mirror import measure_mirror
 from tests.bench.ours import Builder, Result
 from tests.bench.upload import measure_upload
 from tests.images import standin
@@ -64,6 +65,7 @@ def measure(directory: Path, say: Say) -> dict[str, Any]:
         results["accelerator"] = accel.choose().name
         results["boot"] = _boots({"plain": recipe_s.image, "ours": cold.image}, directory / "boots")
     results["upload"] = measure_upload(directory / "upload", say)
+    results["mirror"] = measure_mirror(directory / "mirror", say)
     return results
 
 

@@ -36,6 +36,16 @@ TARGETS = (
            "upload.ours.peak_kib", "upload.openstack.peak_kib", 1.0, "1"),
     Target("upload of 1 GiB, memory to that of 32 MiB",
            "upload.ours.peak_kib", "upload.ours.small_peak_kib", 1.1, "1.1"),
+    # Against `skopeo copy --all`, and docker pull, tag, push, of the same images.
+    Target("mirror, all new, to skopeo", "mirror.ours.seconds", "mirror.skopeo.seconds", 1.0, "1"),
+    Target("mirror, all new, client's processors, to skopeo",
+           "mirror.ours.cpu_seconds", "mirror.skopeo.cpu_seconds", 1.0, "1"),
+    Target("mirror, all new, to docker",
+           "mirror.ours.seconds", "mirror.docker.seconds", 1 / 10, "1/10"),
+    Target("mirror, nothing changed", "mirror.nothing.seconds", "", 2.0, "2 s"),
+    Target("mirror, memory", "mirror.ours.peak_kib", "", 100e6 / 1024, "100 MB"),
+    Target("mirror, memory to that of a tiny image",
+           "mirror.ours.peak_kib", "mirror.ours.small_peak_kib", 1.25, "1.25"),
 )  # fmt: skip
 
 

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from imagebuild.mirror.planning import MirrorPlan
 
 _SCHEMA_VERSION = 1
-#: The target of a list that says none: whoever imports says one.
-_NOWHERE = "registry.invalid/"
 
 
 @click.command(
@@ -106,13 +104,14 @@ def export(
 def _load(mirror_list: str, target: str | None) -> LoadedList:
     """The list; one that says no target is complete without: it is for the importing site."""
     from imagebuild.errors import ConfigError
+    from imagebuild.mirror.carrying import NOWHERE
 
     try:
         return load(mirror_list, target)
     except ConfigError as exc:
         if target or "where copies go" not in f"{exc.what}{exc.detail}":
             raise
-        return load(mirror_list, _NOWHERE)
+        return load(mirror_list, f"{NOWHERE}/")
 
 
 def _show(done: Exported) -> None:

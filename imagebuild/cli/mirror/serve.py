@@ -57,10 +57,11 @@ _SCHEMA_VERSION = 1
     "program docker-registry, or registry]",
 )  # fmt: skip
 @click.option(
-    "--print-config", is_flag=True, help="Print the registry's configuration, and start nothing."
-)
+    "--print-config", is_flag=True, envvar="IMAGEBUILD_MIRROR_PRINT_CONFIG", show_envvar=True,
+    help="Print the registry's configuration, and start nothing.",
+)  # fmt: skip
 @click.option(
-    "--systemd-unit", is_flag=True,
+    "--systemd-unit", is_flag=True, envvar="IMAGEBUILD_MIRROR_SYSTEMD_UNIT", show_envvar=True,
     help="Write the registry's configuration, print a systemd unit that uses it, and start "
     "nothing.",
 )  # fmt: skip
