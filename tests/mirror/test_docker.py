@@ -17,6 +17,7 @@ from imagebuild.mirror.result import Outcome, Report
 from imagebuild.registry.client import Client
 from tests.container_images import image, index, layer
 from tests.images.engine import Engine, engine
+from tests.mirror.command import Mirror
 from tests.mirror.mirrors import digest_of, fetch, item, problems
 from tests.registry_proxy import UPLOADS, RegistryProxy
 from tests.registry_server import RegistryServer
@@ -121,3 +122,26 @@ def test_without_a_daemon(client: Client, source: RegistryServer, target: Regist
     plan = make_plan(client, [wanted], engine=DOCKER)
     with pytest.raises(PreflightError, match="docker cannot be used"):
         run_with_docker(client, plan, environ={"DOCKER_HOST": "unix:///nowhere/docker.sock"})
+
+
+def test_the_command_with_docker(
+    docker_engine: Engine, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losses are told before, and what docker made is known to the next run by the lock file."""
+    monkeypatch.setenv("DOCKER_HOST", docker_engine.socket)
+    made = index(image([layer({"a": b"cli"})]), image([layer({"b": b"cli"})], "arm64"))
+    mirror.push("mysql", "8.4", made=made)
+    mirror.write(mirror.image("mysql", "tags: [8.4, 9.9]"))
+    ended = mirror.run("sync", "--engine", "docker", "--json", code=6)
+    copied, missing = ended.document["results"]
+    assert (copied["outcome"], missing["outcome"]) == ("copied", "missing")
+    assert copied["source_digest"] == made.digest != copied["digest"]
+    assert mirror.digest("mysql", "8.4") == copied["digest"]
+    assert ended.err.index("signatures and SBOMs are not copied") < ended.err.index("✓ mysql:8.4")
+    assert ended.document["engine"] == "docker"
+    mirror.write(mirror.image("mysql", "tags: 8.4"))
+    again = mirror.json("sync", "--engine", "docker")
+    assert [r["outcome"] for r in again["results"]] == ["unchanged"]
+    # The other engine has the whole of it.
+    (replaced,) = mirror.json("sync")["results"]
+    assert (replaced["outcome"], replaced["digest"]) == ("replaced", made.digest)
