@@ -21,6 +21,7 @@ from imagebuild.mirror.naming import (
     suggestion,
 )
 from imagebuild.mirror.wants import ImageNames
+from imagebuild.registry.settings import is_loopback
 
 _FALSE = ("false", "0", "off", "no")
 _HUB = ("docker.io", "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com")
@@ -45,6 +46,7 @@ def check_images(guest: Configured, series: str) -> Iterator[Finding]:
     for manager in images:
         yield from _image(guest, manager)
         yield from _backup(guest, manager, series)
+    yield from _loopback(guest)
     wrong = {g.name for s in guest.sources for g in s.content.groups} & set(WRONG_DATASTORES)
     if not images and not wrong:
         yield Finding(
@@ -52,6 +54,22 @@ def check_images(guest: Configured, series: str) -> Iterator[Finding]:
             "guests pull mysql, mariadb and postgres from Docker Hub, and make no backups",
             "imagebuild config render writes what a mirror needs",
         )  # fmt: skip
+
+
+def _loopback(guest: Configured) -> Iterator[Finding]:
+    """Registries that are the guest itself, each told once."""
+    told = set()
+    for manager in DATASTORES:
+        for name in ("docker_image", "backup_docker_image"):
+            line = guest.get(manager, name)
+            host = image_host(line)
+            if line and host and is_loopback(host) and host not in told:
+                told.add(host)
+                yield Finding(
+                    Severity.WARNING, line.where, f"[{manager}] {name}",
+                    f"{host} is the guest's own address: it asks itself", "",
+                    "give the images the registry's address on the management network",
+                )  # fmt: skip
 
 
 def _image(guest: Configured, manager: str) -> Iterator[Finding]:

@@ -90,6 +90,12 @@ def test_backups_without_an_image() -> None:
     assert "Backup image was not defined" in only.why
 
 
+def test_a_registry_on_the_guest_itself() -> None:
+    text = GOOD.replace(HOST, "localhost:5000")
+    assert found(text) == [(f"{FILE}:2", "warning", "[mysql] docker_image")]
+    assert online(text, ISOLATED, Speech.PLAIN) == []
+
+
 def test_no_image_at_all_is_a_warning() -> None:
     assert found("[DEFAULT]\ndebug = true\n") == [(FILE, "warning", "")]
 
