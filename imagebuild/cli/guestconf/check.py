@@ -52,7 +52,7 @@ SCHEMA_VERSION = 1
 )  # fmt: skip
 @click.option(
     "--cloud", metavar="NAME", envvar="IMAGEBUILD_CONFIG_CLOUD", show_envvar=True,
-    help="The same for all datastore versions of this cloud's Trove (of clouds.yaml; envvars: of "
+    help="The same for all versions that Trove of this cloud has (of clouds.yaml; envvars: of "
     "OS_*).",
 )  # fmt: skip
 @click.option(
