@@ -1,8 +1,8 @@
 """Build with buildah: no daemon. Its storage is a directory of the build's own.
 
 `--isolation chroot` needs neither an OCI runtime nor control groups, and the driver vfs no
-file system of a certain kind. As root it runs in namespaces of its own, so that no process and
-no mount of it outlives us; another user's buildah makes a user namespace by itself.
+file system of a certain kind. It runs in namespaces of its own, so that no process and no mount
+of it outlives us; where the user is not root, in a user namespace, too (`buildah unshare`).
 """
 
 from __future__ import annotations
@@ -36,6 +36,16 @@ _BASE = "localhost/imagebuild-base:latest"
 _IMAGE = "localhost/imagebuild-backup:latest"
 _CONTAINER = "imagebuild-check"
 _SECONDS_TO_RUN = 120.0
+_SECONDS_TO_END = 10.0
+#: Runs a command until that ends, or nobody holds the other end of its stdin any more.
+_GUARD = """
+exec 3<&0
+"$@" 3<&- </dev/null &
+child=$!
+{ cat <&3 >/dev/null; kill -KILL "$child"; } &
+wait "$child"
+exit $?
+"""
 
 
 class Buildah:
@@ -51,10 +61,10 @@ class Buildah:
     def check() -> None:
         """Raise PreflightError when it cannot be used here."""
         need("buildah")
+        need("unshare", "util-linux")
         if os.geteuid() == 0:
-            need("unshare", "util-linux")
             return
-        user = pwd.getpwuid(os.geteuid()).pw_name
+        user = _user()
         lacking = [f"no line of {user} in {f}" for f in ("/etc/subuid", "/etc/subgid")
                    if not _has_range(Path(f), user)]  # fmt: skip
         if which("newuidmap") is None:
@@ -122,11 +132,9 @@ class Buildah:
         return Built(config, (*(None for _ in layers[:shared]), *layers[shared:]))
 
     def close(self) -> None:
-        """See `Builder`. Root's files go with the scratch directory."""
-        if self._job and os.geteuid() != 0:
-            storage = [str(self._job.directory / name) for name in ("storage", "run")]
-            with contextlib.suppress(BuildError):
-                run(["buildah", "unshare", "rm", "-rf", "--", *storage], env=self._env())
+        """See `Builder`. The directory itself is not ours to remove."""
+        if self._job:
+            remove_storage(self._job.directory)
 
     def _checked(self, arguments: Sequence[str | Path], log: Log | None = None) -> str:
         assert self._job  # noqa: S101 - it is being built
@@ -148,13 +156,16 @@ class Buildah:
             need("buildah"), "--root", directory / "storage", "--runroot", directory / "run",
             "--storage-driver", "vfs", *arguments,
         ]  # fmt: skip
-        if os.geteuid() == 0:
-            buildah = [need("unshare", "util-linux"), "--mount", "--pid", "--fork",
-                       "--kill-child", "--mount-proc", "--propagation", "private",
-                       *buildah]  # fmt: skip
+        # As pid 1 of a namespace, the shell's end is that of all that buildah has started.
+        whole = [
+            need("unshare", "util-linux"), "--mount", "--pid", "--fork", "--kill-child",
+            "--mount-proc", "--propagation", "private", "sh", "-c", _GUARD, "sh", *buildah,
+        ]  # fmt: skip
+        if os.geteuid() != 0:
+            whole = [need("buildah"), "unshare", *whole]
         process = spawn(
-            buildah, env=self._env(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            die_with_parent=True,
+            whole, env=_env(directory), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, die_with_parent=True,
         )  # fmt: skip
         said = []
         try:
@@ -166,21 +177,44 @@ class Buildah:
         except subprocess.TimeoutExpired:
             raise out_of_time() from None
         finally:
-            if process.poll() is None:
-                process.kill()  # unshare's child, and with it all of its namespace, goes, too
-                process.wait()
-            if process.stdout:
-                process.stdout.close()
+            _end(process)
         return status, "".join(said)
 
-    def _env(self) -> dict[str, str]:
-        assert self._job  # noqa: S101 - it is being built
-        env = base_env(TMPDIR=str(self._job.directory / "tmp"))
-        if os.geteuid() != 0:
-            env |= {"HOME": str(Path.home()), "USER": pwd.getpwuid(os.geteuid()).pw_name}
-            if runtime := os.environ.get("XDG_RUNTIME_DIR"):
-                env["XDG_RUNTIME_DIR"] = runtime
-        return env
+
+def remove_storage(directory: Path) -> None:
+    """What a user's buildah has stored below a scratch directory, and only it can remove.
+
+    Root's files go with the directory.
+    """
+    storage = [directory / name for name in ("storage", "run", "tmp")]
+    found = [path for path in storage if path.exists()]
+    if os.geteuid() != 0 and found and which("buildah"):
+        with contextlib.suppress(BuildError, PreflightError):
+            run(["buildah", "unshare", "rm", "-rf", "--", *found], env=_env(None))
+
+
+def _env(directory: Path | None) -> dict[str, str]:
+    env = base_env()
+    if directory:
+        env["TMPDIR"] = str(directory / "tmp")
+    if os.geteuid() != 0:
+        env |= {"HOME": str(Path.home()), "USER": _user()}
+        if runtime := os.environ.get("XDG_RUNTIME_DIR"):
+            env["XDG_RUNTIME_DIR"] = runtime
+    return env
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End it, if it has not ended; when this returns, nothing of it lives on."""
+    if process.stdin:
+        process.stdin.close()  # what the guard waits for
+    try:
+        process.wait(_SECONDS_TO_END)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    if process.stdout:
+        process.stdout.close()
 
 
 def _texts(process: subprocess.Popen[bytes], deadline: float) -> Iterator[str]:
@@ -196,6 +230,13 @@ def _texts(process: subprocess.Popen[bytes], deadline: float) -> Iterator[str]:
             if not block:
                 return
             yield decoder.decode(block)
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # a uid that has no name
+        return str(os.geteuid())
 
 
 def _has_range(path: Path, user: str) -> bool:

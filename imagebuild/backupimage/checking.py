@@ -16,6 +16,8 @@ from imagebuild.errors import VerifyError
 #: How the guest agent calls it (trove/guestagent/datastore/service.py, create_backup).
 _CODE = ("python3", "main.py")
 _LINES = 10
+#: Exit codes of a shell from which on a program did not run, or did not end by itself.
+_CANNOT_RUN = 126
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,9 @@ def _find(builder: Builder, datastore: Datastore, tool: Tool, version: str) -> F
     said = []
     for name in tool.names:
         ran = builder.run([name, "--version"])
-        # What is missing is told by dumb-init, or by the runtime; no tool ends so by itself.
-        if ran.status in (0, 1, 2) and not _is_absent(ran.output):
+        # What is missing is told by dumb-init, or by the runtime. Not every tool knows
+        # --version: then it says so, and that it is there is what matters.
+        if 0 <= ran.status < _CANNOT_RUN and not _is_absent(ran.output):
             known = fits(tool, ran.output, version)
             if known is None:
                 raise VerifyError(

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from packaging.version import InvalidVersion, Version
 
@@ -25,7 +26,7 @@ from imagebuild.agent.locks import AGENT, Pin, agent_lock
 from imagebuild.agent.series import SERIES, Series, get_series
 from imagebuild.agent.source import no_such_version, split_git
 from imagebuild.errors import BuildError, ConfigError
-from imagebuild.files import MIB
+from imagebuild.files import MIB, is_directory
 from imagebuild.redaction import redact
 
 UPSTREAM = "https://opendev.org/openstack/trove"
@@ -85,6 +86,13 @@ def get_context(
     """
     wanted = get_series(series) if series else None
     requested = source or f"pypi:{AGENT}"
+    try:
+        urlsplit(requested)
+    except ValueError as exc:
+        raise ConfigError(
+            "this is no source of Trove", where=f"trove {redact(requested)}", detail=str(exc),
+            hint=_FORMS,
+        ) from exc  # fmt: skip
     if match := _PYPI.fullmatch(requested):
         found = _of_release(match[1], wanted or SERIES[-1], requested, dest, cache, env)
     elif wanted:
@@ -200,8 +208,13 @@ def _of_repository(requested: str, dest: Path, cache: Path, env: Mapping[str, st
 
 
 def _of_directory(requested: str, dest: Path) -> Context:
-    root = Path(requested).expanduser()
-    if not root.is_dir():
+    try:
+        root = Path(requested).expanduser()
+    except RuntimeError as exc:  # no such user
+        raise ConfigError(
+            str(exc), where=f"trove {requested}", hint="write the whole path"
+        ) from exc
+    if not is_directory(root):
         raise ConfigError("Trove's source is not a directory", where=str(root), hint=_FORMS)
     root = root.resolve()
     checkout = (root / ".git").exists()

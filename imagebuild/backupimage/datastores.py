@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from imagebuild.errors import ConfigError, UsageError
+from imagebuild.mirror.naming import WRONG_DATASTORES
 
 _VERSION = re.compile(r"[0-9]+(?:\.[0-9]+){0,3}")
 
@@ -60,8 +61,6 @@ _DATASTORES = (
     ),
 )  # fmt: skip
 NAMES = tuple(d.name for d in _DATASTORES)
-#: What people, and Trove's documentation, call some of them.
-_ALIASES = {"postgres": "postgresql", "pgsql": "postgresql"}
 
 
 def get_datastore(name: str) -> tuple[Datastore, str]:
@@ -69,7 +68,7 @@ def get_datastore(name: str) -> tuple[Datastore, str]:
 
     Raises ConfigError for one that Trove has no backup image for.
     """
-    meant = _ALIASES.get(name, name)
+    meant = WRONG_DATASTORES.get(name, name)
     for datastore in _DATASTORES:
         if datastore.name == meant:
             note = f"{name} is taken as {meant}: install.sh knows no other name, and would install "

@@ -204,7 +204,7 @@ def sweep(root: Path, environ: Mapping[str, str]) -> None:
     """
     import contextlib
 
-    from imagebuild.backupimage import dockerengine
+    from imagebuild.backupimage import buildah, dockerengine
     from imagebuild.errors import BuildError, TemporaryError
 
     for path in scratch.abandoned(root):
@@ -212,6 +212,7 @@ def sweep(root: Path, environ: Mapping[str, str]) -> None:
         if path.name.startswith(f"{SCRATCH}-"):
             with contextlib.suppress(BuildError, TemporaryError, OSError), \
                  scratch.lock(lock, wait=False):  # fmt: skip
+                buildah.remove_storage(path)
                 remove_tree(path)
                 lock.unlink(missing_ok=True)
     dockerengine.remove(environ, dockerengine.leftovers(environ))

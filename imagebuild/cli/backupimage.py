@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -276,17 +277,29 @@ def _redirects(options: dict[str, Any]) -> Redirects:
         pairs.append((old, new))
     return Redirects(
         apt_mirror=options["apt_mirror"],
-        pip_index=options["pip_index"] or os.environ.get("PIP_INDEX_URL", ""),
+        pip_index=options["pip_index"] or _pip_index(),
         ca=absolute(options["ca"], "--ca") if options["ca"] else None,
         urls=tuple(pairs),
         environ=os.environ,
     )
 
 
+def _pip_index() -> str:
+    """pip's own variable, unless it means a directory of this host."""
+    url = os.environ.get("PIP_INDEX_URL", "")
+    return url if url.startswith(("http://", "https://")) else ""
+
+
 def _epoch() -> int | None:
     """SOURCE_DATE_EPOCH (reproducible-builds.org/specs/source-date-epoch)."""
+    from imagebuild.errors import UsageError
+
     text = os.environ.get("SOURCE_DATE_EPOCH", "")
-    return int(text) if text.isdecimal() else None
+    if not text:
+        return None
+    if not re.fullmatch(r"[0-9]{1,10}", text):
+        raise UsageError("SOURCE_DATE_EPOCH is no number of seconds since 1970", where=text[:40])
+    return int(text)
 
 
 def _arch(platform: str) -> str:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tarfile
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -191,7 +193,8 @@ def test_buildah_builds_it_from_an_archive_with_a_login(
     with LoginArchive("site", PASSWORD) as archive:
         done = build(
             place, "postgres", POSTGRESQL, "--builder", "buildah", "--base-image", base,
-            "--packages-from", "distribution", "--target", name, "--tag", "exact", *ca(), "--json",
+            "--packages-from", "distribution", "--target", name, "--tag", "exact", "--output", str(tmp_path / "it.tar"),
+            *ca(), "--json",
             IMAGEBUILD_APT_MIRROR=f"http://site:{PASSWORD}@{archive.host}/debian",
         )  # fmt: skip
     made = done.json()
@@ -207,6 +210,11 @@ def test_buildah_builds_it_from_an_archive_with_a_login(
     assert PASSWORD not in log + done.err + done.out
     assert not done.exposed
     check_image(client, made, base, tmp_path)
+    archive_name = f"oci-archive:{tmp_path}/it.tar:{name}:exact"
+    assert (
+        json.loads(run(["skopeo", "inspect", archive_name]).stdout)["Digest"]
+        == (made["result"]["digest"])
+    )
     assert not list((place / "scratch").iterdir())
 
 
@@ -319,6 +327,36 @@ def test_what_a_killed_build_leaves_goes(
     assert not list((place / "scratch").iterdir())
     assert not docker.api.api.images(all=True)
     assert not docker.api.api.containers(all=True)
+
+
+@pytest.mark.full("mirror")
+def test_a_user_builds_with_a_range_of_uids(small: str, target: RegistryServer) -> None:
+    """As usermod --add-subuids would set it up: here within a mount namespace of the test's."""
+    home = Path(tempfile.mkdtemp(dir="/var/tmp"))
+    try:
+        shutil.copytree(SMALL, home / "trove")
+        (home / "ids").write_text("nobody:200000:65536\n")
+        script = """
+            mount --bind "$1/ids" /etc/subuid && mount --bind "$1/ids" /etc/subgid || exit 99
+            shift
+            exec setpriv --reuid=65534 --regid=65534 --clear-groups "$@"
+        """
+        run(["chown", "-R", "65534:65534", home])
+        env = {**os.environ, "HOME": str(home), "PYTHONPATH": str(ROOT),
+               "IMAGEBUILD_CACHE_DIR": str(home / "cache")}  # fmt: skip
+        done = run(
+            ["unshare", "--mount", "sh", "-c", script, "sh", home, sys.executable, "-m",
+             "imagebuild", "backup-image", "build", "postgresql", "17", "--builder", "buildah",
+             "--base-image", small, "--trove-source", home / "trove", "--target",
+             f"{target.host}/refused/user"],
+            env=env, check=False,
+        )  # fmt: skip
+        said = done.stderr.decode()
+        assert done.returncode == ExitCode.VERIFY, said
+        assert "does not have what backups of postgresql need" in said
+        assert not list((home / "cache/scratch").iterdir())
+    finally:
+        run(["rm", "-rf", "--", home])
 
 
 def test_a_build_that_takes_too_long_is_ended(small: str, docker: Engine, place: Path) -> None:
