@@ -101,7 +101,7 @@ def plan_export(
     """What an export would fetch; nothing is written. With `lock` the digests are its."""
     carried = carry(items, target)
     root = spool_of(place) if is_tar(place) else place
-    with LayoutTarget(Layout(root), client, {}) as writer:
+    with LayoutTarget(Layout(root, "the export"), client, {}) as writer:
         inside = [c.inside for c in carried]
         return make_plan(writer, inside, source=client, lock=lock, count_bytes=True)
 
@@ -127,7 +127,7 @@ def export(
     carried = carry(items, target)
     root = spool_of(place) if tar else place
     with _alone(root):
-        layout = Layout(root)
+        layout = Layout(root, "the export")
         with LayoutTarget(layout, client, {c.name: c.notes for c in carried}) as writer:
             plan = make_plan(writer, [c.inside for c in carried], source=client, lock=lock)
             report = run_plan(writer, plan, source=client, emit=emit, deep=True, jobs=jobs)

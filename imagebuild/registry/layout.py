@@ -66,12 +66,13 @@ class Ingest:
 class Layout:
     """A directory of blobs that several threads and processes may use at once.
 
-    It is made when it is first written to. What writes raises PreflightError when the disk
+    It is made when it is first written to; errors call it `what`. What writes raises PreflightError when the disk
     does not let it.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, what: str = "the store of container layers") -> None:
         self.root = root
+        self._what = what
 
     def path(self, digest: str) -> Path:
         """Where the blob is, or would be. Raises ValueError for what is no digest."""
@@ -121,7 +122,8 @@ class Layout:
         piece = self.root / "ingest" / self.path(blob.digest).name
         with self._writing():
             file = _lock(piece, stop)
-        with file:
+        # A full disk may be told as late as when the file is closed.
+        with self._writing(), file:
             if self.is_whole(blob):
                 piece.unlink(missing_ok=True)
                 yield None
@@ -129,15 +131,14 @@ class Layout:
             if os.fstat(file.fileno()).st_size > blob.size:
                 file.truncate(0)
             ingest = Ingest(file)
-            with self._writing():
-                yield ingest
-                file.flush()
-                if ingest.digest != blob.digest:
-                    piece.unlink()
-                    raise DamagedError
-                place = self.path(blob.digest)
-                place.parent.mkdir(parents=True, exist_ok=True)
-                piece.replace(place)
+            yield ingest
+            file.flush()
+            if ingest.digest != blob.digest:
+                piece.unlink()
+                raise DamagedError
+            place = self.path(blob.digest)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            piece.replace(place)
 
     def remember(self, reference: Reference, target: Descriptor) -> None:
         """Keep in index.json what a name stands for, in place of what it stood for."""
@@ -183,7 +184,7 @@ class Layout:
             yield
         except OSError as exc:
             raise PreflightError(
-                "the store of container layers cannot be written",
+                f"{self._what} cannot be written",
                 where=str(exc.filename or self.root),
                 detail=exc.strerror or str(exc),
                 hint="make room on that disk"

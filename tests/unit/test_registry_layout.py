@@ -215,3 +215,18 @@ def test_disk_that_cannot_be_written(tmp_path: Path) -> None:
         with pytest.raises(PreflightError, match="cannot be written") as caught:
             write()
         assert str(tmp_path / "file") in caught.value.where
+
+
+def test_a_disk_that_is_full_when_the_file_is_closed(layout: Layout) -> None:
+    """Its last bytes are written then: an error like any other, not the end of the tool."""
+    with (
+        pytest.raises(PreflightError) as raised,
+        layout.ingest(BLOB, threading.Event()) as ingest,
+    ):
+        assert ingest
+        full = Path("/dev/full").open("wb")  # noqa: SIM115 - closed in the place of the blob's
+        os.dup2(full.fileno(), ingest._file.fileno())
+        full.close()
+        ingest.write(DATA)
+        raise StoppedError
+    assert raised.value.detail == "No space left on device"
