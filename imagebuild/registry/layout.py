@@ -66,8 +66,8 @@ class Ingest:
 class Layout:
     """A directory of blobs that several threads and processes may use at once.
 
-    It is made when it is first written to; errors call it `what`. What writes raises PreflightError when the disk
-    does not let it.
+    It is made when it is first written to; errors call it `what`. What writes raises
+    PreflightError when the disk does not let it.
     """
 
     def __init__(self, root: Path, what: str = "the store of container layers") -> None:

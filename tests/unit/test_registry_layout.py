@@ -219,14 +219,16 @@ def test_disk_that_cannot_be_written(tmp_path: Path) -> None:
 
 def test_a_disk_that_is_full_when_the_file_is_closed(layout: Layout) -> None:
     """Its last bytes are written then: an error like any other, not the end of the tool."""
-    with (
-        pytest.raises(PreflightError) as raised,
-        layout.ingest(BLOB, threading.Event()) as ingest,
-    ):
+    with pytest.raises(PreflightError) as raised:
+        _stop_on_a_full_disk(layout)
+    assert raised.value.detail == "No space left on device"
+
+
+def _stop_on_a_full_disk(layout: Layout) -> None:
+    with layout.ingest(BLOB, threading.Event()) as ingest:
         assert ingest
-        full = Path("/dev/full").open("wb")  # noqa: SIM115 - closed in the place of the blob's
-        os.dup2(full.fileno(), ingest._file.fileno())
-        full.close()
+        full = os.open("/dev/full", os.O_RDWR)
+        os.dup2(full, ingest._file.fileno())
+        os.close(full)
         ingest.write(DATA)
         raise StoppedError
-    assert raised.value.detail == "No space left on device"
