@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from imagebuild.errors import ImagebuildError, PreflightError, TemporaryError
 from imagebuild.mirror.result import GivenUpError
+
+#: A login may be for some repositories alone; one that is wrong is not to be tried until the
+#: registry locks its owner out.
+_REFUSALS = 3
 
 
 class Registries:
@@ -15,6 +20,11 @@ class Registries:
 
     def __init__(self) -> None:
         self._failed: dict[str, ImagebuildError] = {}
+        #: How often a registry that has never let us in has refused to.
+        self._refusals: Counter[str] = Counter()
+        self._open: set[str] = set()
+        #: Errors that a registry has been found for.
+        self._blamed: list[ImagebuildError] = []
         self._lock = threading.Lock()
 
     @contextmanager
@@ -34,11 +44,19 @@ class Registries:
             )
         try:
             yield
+            self._open.add(registry)
         except (PreflightError, TemporaryError) as exc:
             with self._lock:
-                if concerns_all(exc) and not any(exc is e for e in self._failed.values()):
-                    self._failed[registry] = exc
+                if not any(exc is e for e in self._blamed):
+                    self._blamed.append(exc)
+                    self._blame(registry, exc)
             raise
+
+    def _blame(self, registry: str, exc: ImagebuildError) -> None:
+        if isinstance(exc, PreflightError) and registry not in self._open:
+            self._refusals[registry] += 1
+        if concerns_all(exc) or self._refusals[registry] == _REFUSALS:
+            self._failed[registry] = exc
 
 
 def concerns_all(error: ImagebuildError) -> bool:

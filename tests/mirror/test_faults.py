@@ -17,8 +17,9 @@ from imagebuild.mirror.result import Outcome, RunInterrupted
 from imagebuild.registry.client import Client
 from tests.container_images import Image, image, layer, noise, sha256
 from tests.mirror.mirrors import assert_same, digest_of, item, problems, sync
-from tests.registry_proxy import BLOBS, MANIFESTS, RegistryProxy
+from tests.registry_proxy import BLOBS, MANIFESTS, UPLOADS, RegistryProxy
 from tests.registry_server import RegistryServer
+from tests.services.proxy import Answer, Call, CutRequest, Delay, Request, Rule
 
 
 @pytest.fixture
@@ -70,7 +71,11 @@ def test_broken_connections_and_limits_are_survived(
 
     again = big_image(3)
     again.push(source, "rough", "2")
-    cut = into.cut_upload(after=100_000)
+    large = Rule(
+        "PATCH", UPLOADS, CutRequest(100_000),
+        when=lambda r: int(r.headers.get("content-length", "0")) > 100_000,
+    )  # fmt: skip
+    cut = into.add(large)
     [result] = sync(client, item(f"{out.host}/rough:2", f"{into.host}/rough:2"))
     assert (result.outcome, cut.hits) == (Outcome.COPIED, 1)
     assert result.bytes_copied > result.size
@@ -126,6 +131,31 @@ def test_waiters_are_released_when_the_first_fails(
         assert bool(digest_of(target.host, f"waiting/{n}", "1")) == (
             result.outcome is Outcome.COPIED
         )
+
+
+def test_another_source_of_the_same_blob_is_tried(
+    out: RegistryProxy, source: RegistryServer, target: RegistryServer, client: Client
+) -> None:
+    """Of two images for one repository, the first one's source does not give their blob."""
+    base = noise(6, 50_000)
+    for name in ("bad", "good"):
+        image([base, layer({name: b"1"})]).push(source, f"sources/{name}", "1")
+
+    def refuse_late(_: Request) -> Answer:
+        time.sleep(0.6)
+        return Answer(400)
+
+    refused = out.add(Rule("GET", f"bad/blobs/{sha256(base)}", Call(refuse_late), times=None))
+    late = out.add(Rule("GET", "good/manifests/", Delay(0.3)))
+    bad, good = sync(
+        client,
+        *(item(f"{out.host}/sources/{n}:1", f"{target.host}/sources:{n}") for n in ("bad", "good")),
+    )
+    assert (refused.hits, late.hits) == (1, 1)
+    assert (bad.outcome, good.outcome) == (Outcome.FAILED, Outcome.COPIED)
+    assert good.bytes_copied == good.size
+    assert not list(problems(target.host, "sources", "good"))
+    assert not digest_of(target.host, "sources", "bad")
 
 
 def test_limit_that_is_too_long_gives_the_registry_up(

@@ -122,6 +122,21 @@ class TestGivingUp:
         with registries.asked("target:1"):
             pass
 
+    @pytest.mark.parametrize("let_in", [False, True])
+    def test_wrong_logins_are_not_tried_on_and_on(self, let_in: bool) -> None:
+        registries = Registries()
+        if let_in:
+            with registries.asked("r:1"):
+                pass
+        for n in range(3):
+            with pytest.raises(PreflightError), registries.asked("r:1"):
+                raise PreflightError("the registry refuses access", where=f"r:1/db{n}:1")
+        if let_in:
+            with registries.asked("r:1"):
+                return
+        with pytest.raises(GivenUpError), registries.asked("r:1"):
+            raise AssertionError("it was asked")
+
     def test_outcomes(self) -> None:
         assert outcome_of(MissingError("x")) is Outcome.MISSING
         assert outcome_of(GivenUpError("x")) is Outcome.SKIPPED
