@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imagebuild.cli.mirror.options import client_of, items_of, read_locks
-from imagebuild.cli.mirror.view import Notes, short
+from imagebuild.cli.mirror.view import Notes, asking, short
 from imagebuild.cli.terminal import Terminal, one_line, terminal
 from imagebuild.errors import ExitCode
 from imagebuild.mirror.result import Outcome
@@ -37,7 +37,7 @@ def make(
     from imagebuild.mirror.planning import make_plan
 
     known, held = read_locks(lock, locked=locked)
-    with client_of(loaded.value, Notes(terminal)) as client:
+    with client_of(loaded.value, Notes(terminal)) as client, asking(terminal):
         items = items_of(client, loaded, only)
         return make_plan(
             client, items, lock=held, known=known, count_bytes=True, engine=engine_name(engine)

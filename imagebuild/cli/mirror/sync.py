@@ -153,7 +153,7 @@ class _Run:
         self, only: tuple[str, ...], *, locked: bool, deep: bool, new_referrers: bool, jobs: int
     ) -> Report:
         from imagebuild.cli.mirror import planview
-        from imagebuild.cli.mirror.view import Notes, View
+        from imagebuild.cli.mirror.view import Notes, View, asking
         from imagebuild.mirror.copier import run_plan
         from imagebuild.mirror.planning import make_plan
         from imagebuild.mirror.result import RunInterrupted
@@ -161,10 +161,12 @@ class _Run:
         began = time.monotonic()
         known, held = read_locks(self._lock, locked=locked)
         with client_of(self._loaded.value, Notes(terminal)) as client:
-            items = items_of(client, self._loaded, only)
-            plan = make_plan(
-                client, items, lock=held, known=known, engine=planview.engine_name(self._engine)
-            )
+            with asking(terminal):
+                items = items_of(client, self._loaded, only)
+                plan = make_plan(
+                    client, items, lock=held, known=known,
+                    engine=planview.engine_name(self._engine),
+                )  # fmt: skip
             target = self._loaded.value.target.name
             terminal.info(f"to {target}")
             view = View(terminal, len(items), target)

@@ -161,6 +161,16 @@ class View:
             self._terminal.info(f"and {len(told) - _MOST_ERRORS} other errors: see --json")
 
 
+@contextmanager
+def asking(terminal: Terminal) -> Iterator[None]:
+    """Say that registries are asked, where somebody is watching."""
+    from rich.spinner import Spinner
+
+    spinner = Spinner("dots", text="asking the registries")
+    with live(terminal, lambda: spinner):
+        yield
+
+
 def short(name: str, below: str = "") -> str:
     """A name without what all targets share: REGISTRY/PREFIX, or else the registry."""
     if below and name.startswith(f"{below}/"):
