@@ -10,6 +10,7 @@ it is the source distribution that counts: the wheel does not have the directory
 
 from __future__ import annotations
 
+import json
 import re
 import tarfile
 from collections.abc import Mapping
@@ -26,7 +27,7 @@ from imagebuild.agent.locks import AGENT, Pin, agent_lock
 from imagebuild.agent.series import SERIES, Series, get_series
 from imagebuild.agent.source import no_such_version, split_git
 from imagebuild.errors import BuildError, ConfigError
-from imagebuild.files import MIB, is_directory
+from imagebuild.files import MIB, is_directory, read_limited
 from imagebuild.redaction import redact
 
 UPSTREAM = "https://opendev.org/openstack/trove"
@@ -38,14 +39,19 @@ _DIRECTORY = "backup"
 _NEEDED = ("Dockerfile", "install.sh", "main.py", "requirements.txt")
 #: Of one file, and of all of them: a few hundred kB in truth.
 _LARGEST = 64 * MIB
+#: Where pbr notes what a release was made from.
+_RELEASE = Path("trove.egg-info/pbr.json")
+_LARGEST_NOTE = 4096
+_COMMIT = re.compile(r"[0-9a-f]{7,40}")
 
 
 @dataclass(frozen=True)
 class Context:
     """A copy of the directory at `root`, without its tests; modes are 0644 and 0755.
 
-    `version`, `commit` and `url` are "" where they are not known; `date` is when the source was
-    made, in seconds since 1970. `dirty`: the checkout differs from its commit.
+    `version` and `commit` are "" where they are not known; that of a release is abbreviated.
+    `date` is when the source was made, in seconds since 1970. `dirty`: the checkout differs from
+    its commit.
     """
 
     root: Path
@@ -138,8 +144,8 @@ def _of_release(
         sdist = files.fetch([pin], sdists={AGENT})[0]
     finally:
         files.close()
-    date = _unpack(sdist.path, dest)
-    return Context(dest, requested, pin.version, "", UPSTREAM, date)
+    date, commit = _unpack(sdist.path, dest)
+    return Context(dest, requested, pin.version, commit, UPSTREAM, date)
 
 
 def _equal(one: str, other: str) -> bool:
@@ -168,13 +174,15 @@ def _ask_index(version: str, env: Mapping[str, str]) -> Pin:
     return Pin(AGENT, sdists[0].version, frozenset([sdists[0].sha256]))
 
 
-def _unpack(sdist: Path, dest: Path) -> int:
-    """Write the directory's files; returns the newest of their times."""
-    newest, size = 0, 0
+def _unpack(sdist: Path, dest: Path) -> tuple[int, str]:
+    """Write the directory's files; returns the newest of their times, and the release's commit."""
+    newest, size, commit = 0, 0, ""
     try:
         with tarfile.open(sdist) as archive:
             for member in archive:
                 parts = member.name.split("/")
+                if parts[1:] == list(_RELEASE.parts) and (file := archive.extractfile(member)):
+                    commit = _release_commit(file.read(_LARGEST_NOTE))
                 inside = parts[1:2] == [_DIRECTORY] and len(parts) > 2 and ".." not in parts
                 content = archive.extractfile(member) if inside and member.isreg() else None
                 if content is None or _is_test(parts[2:]):
@@ -190,7 +198,16 @@ def _unpack(sdist: Path, dest: Path) -> int:
     except (tarfile.TarError, OSError, EOFError) as exc:
         raise BuildError("a source distribution cannot be read", where=str(sdist),
                          detail=str(exc)) from exc  # fmt: skip
-    return newest
+    return newest, commit
+
+
+def _release_commit(data: bytes) -> str:
+    """The abbreviated commit that pbr notes in a release, "" where it does not."""
+    try:
+        commit = str(json.loads(data)["git_version"])
+    except (ValueError, LookupError, TypeError):
+        return ""
+    return commit if _COMMIT.fullmatch(commit) else ""
 
 
 def _of_repository(requested: str, dest: Path, cache: Path, env: Mapping[str, str]) -> Context:
@@ -227,11 +244,18 @@ def _of_directory(requested: str, dest: Path) -> Context:
     _copy(root, names, dest)
     times = [int((root / _DIRECTORY / n).lstat().st_mtime) for n in names]
     dirty = checkout and git.is_dirty(root)
-    commit = (git.head(root) or "") if checkout else ""
-    date = git.commit_time(root) if commit and not dirty else max(times, default=0)
+    commit = (git.head(root) or "") if checkout else _unpacked_commit(root)
+    date = git.commit_time(root) if checkout and not dirty else max(times, default=0)
     version = _version(root, git.describe(root) if checkout else None)
     # Where the source lies on this host is nobody's business who gets the image.
     return Context(dest, requested, version, commit, UPSTREAM, date or 0, dirty)
+
+
+def _unpacked_commit(root: Path) -> str:
+    try:
+        return _release_commit(read_limited(root / _RELEASE, _LARGEST_NOTE))
+    except OSError:
+        return ""
 
 
 def _copy(root: Path, names: list[str], dest: Path) -> None:

@@ -29,9 +29,9 @@ from imagebuild.backupimage.datastores import (
 from imagebuild.backupimage.dockerfile import Dockerfile, read_dockerfile, without_download
 from imagebuild.backupimage.image import BackupImage, assemble
 from imagebuild.backupimage.installer import check_support
-from imagebuild.backupimage.redirects import FILES, Redirects
+from imagebuild.backupimage.redirects import FILES, REDIRECTED, Redirects
 from imagebuild.errors import ConfigError, PreflightError
-from imagebuild.events import Emit, Output, StageFinished, StageStarted, Transferred
+from imagebuild.events import Emit, Note, Output, StageFinished, StageStarted, Transferred
 from imagebuild.host import scratch
 from imagebuild.host.namespace import remove_tree
 from imagebuild.host.run import network_env
@@ -44,6 +44,10 @@ if TYPE_CHECKING:
 
 #: Names of scratch directories begin so.
 SCRATCH = "backup-image"
+_NOT_REDIRECTED = (
+    "none of the base image's packages came from --apt-mirror: its sources are not at the "
+    "addresses of Ubuntu or Debian; --redirect takes any others"
+)
 _LABEL = "org.opencontainers.image"
 
 
@@ -329,6 +333,8 @@ def build(
         )  # fmt: skip
         with _stage("build", seconds, emit):
             made.build(job, log)
+        if request.redirects.apt_mirror and REDIRECTED not in log.lines:
+            emit(Note(_NOT_REDIRECTED, warning=True))
         with _stage("check", seconds, emit):
             found = checking.check(made, prepared.datastore, prepared.tools, request.version)
         with _stage("pack", seconds, emit):

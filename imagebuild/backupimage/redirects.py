@@ -22,6 +22,11 @@ FILES = Path(__file__).with_name("files")
 #: Names of the variables that lead through a proxy; they may hold a login.
 PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy", "ftp_proxy")
 
+#: What `files/bin/apt-get` says when it has exchanged something.
+REDIRECTED = "imagebuild: apt's sources are redirected"
+#: Of what is shorter, no log could hide every occurrence.
+_SHORTEST_SECRET = 3
+
 _UBUNTU = r"https?://([a-z0-9.-]+\.)?(archive|security|ports)\.ubuntu\.com/ubuntu(-ports)?/?"
 _DEBIAN = r"https?://(deb|ftp\.[a-z]+|httpredir)\.debian\.org/debian/?"
 _DEBIAN_SECURITY = r"https?://(deb|security)\.debian\.org/debian-security/?"
@@ -67,7 +72,8 @@ class Redirects:
                     found.add(secret)
             if parts.username is not None:
                 found.add(parts.netloc.rpartition("@")[0])
-        return tuple(sorted(found, key=len, reverse=True))
+        long = [secret for secret in found if len(secret) >= _SHORTEST_SECRET]
+        return tuple(sorted(long, key=len, reverse=True))
 
     @property
     def proxies(self) -> dict[str, str]:

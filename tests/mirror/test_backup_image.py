@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -157,6 +158,8 @@ def check_image(client: Client, made: dict[str, Any], base: str, tmp_path: Path)
     assert labels["imagebuild.datastore"] == made["datastore"]
     assert labels["imagebuild.datastore-version"] == made["version"]
     assert labels["imagebuild.trove-version"] == made["trove"]["version"]
+    # The release says what it was made from.
+    assert re.fullmatch("[0-9a-f]{8}", labels["imagebuild.trove-commit"])
     assert labels["org.opencontainers.image.created"] == config["created"]
     assert not [k for k in labels if "buildah" in k or "leftover" in k]
     # skopeo reads every byte, and sees whether digests and sizes are right.
@@ -193,8 +196,8 @@ def test_buildah_builds_it_from_an_archive_with_a_login(
     with LoginArchive("site", PASSWORD) as archive:
         done = build(
             place, "postgres", POSTGRESQL, "--builder", "buildah", "--base-image", base,
-            "--packages-from", "distribution", "--target", name, "--tag", "exact", "--output", str(tmp_path / "it.tar"),
-            *ca(), "--json",
+            "--packages-from", "distribution", "--target", name, "--tag", "exact", *ca(), "--json",
+            "--output", str(tmp_path / "it.tar"),
             IMAGEBUILD_APT_MIRROR=f"http://site:{PASSWORD}@{archive.host}/debian",
         )  # fmt: skip
     made = done.json()
@@ -207,6 +210,7 @@ def test_buildah_builds_it_from_an_archive_with_a_login(
     assert any("/debian-security/" in path for path in archive.paths)
     log = Path(made["result"]["log"]).read_text()
     assert "Setting up postgresql-client" in log
+    assert "warning: none of" not in done.err
     assert PASSWORD not in log + done.err + done.out
     assert not done.exposed
     check_image(client, made, base, tmp_path)
@@ -252,9 +256,11 @@ def test_an_image_without_the_tool_is_not_pushed(
     name = f"{target.host}/refused/{builder}"
     done = build(
         place, "postgresql", "17", "--builder", builder, "--base-image", small, "--target", name,
-        "--trove-source", str(SMALL), DOCKER_HOST=docker.socket,
+        "--trove-source", str(SMALL), "--apt-mirror", "http://127.0.0.1:1/debian",
+        DOCKER_HOST=docker.socket,
     )  # fmt: skip
     assert done.status == ExitCode.VERIFY, done.err
+    assert "warning: none of the base image's packages came from --apt-mirror" in done.err
     assert "does not have what backups of postgresql need: pg_basebackup" in done.err
     assert "nothing was pushed" in done.err
     assert client.tags(Reference.parse(name)) == []

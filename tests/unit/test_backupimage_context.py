@@ -72,6 +72,17 @@ def test_of_a_directory_the_files_that_count_are_copied(source: Path, tmp_path: 
     assert found.drivers() == {"postgres.py": "'pg_basebackup -U'\n"}
 
 
+def test_of_an_unpacked_release_the_commit_is_known(source: Path, tmp_path: Path) -> None:
+    note = source / "trove.egg-info/pbr.json"
+    note.parent.mkdir()
+    note.write_text('{"git_version": "435f705f", "is_release": true}')
+    (source / "PKG-INFO").write_text("Name: trove\nVersion: 26.0.0\n")
+    found = get_context(str(source), None, tmp_path / "out", cache=tmp_path / "c", env={})
+    assert (found.commit, found.version, found.date) == ("435f705f", "26.0.0", TIME)
+    note.write_text('{"git_version": "; rm"}')
+    assert not get_context(str(source), None, tmp_path / "2", cache=tmp_path / "c", env={}).commit
+
+
 def test_of_a_checkout_the_commit_is_known(checkout: Path, tmp_path: Path) -> None:
     found = get_context(str(checkout), None, tmp_path / "out", cache=tmp_path / "c", env={})
     head = git(checkout, "rev-parse", "HEAD")
