@@ -93,20 +93,6 @@ def test_copied_byte_for_byte(
     assert result.size == result.bytes_copied == sum(map(len, blobs))
 
 
-def test_schema_1_is_refused(
-    source: RegistryServer, target: RegistryServer, client: Client
-) -> None:
-    document = {"schemaVersion": 1, "name": "old", "tag": "1", "fsLayers": [], "history": []}
-    path = source.blob("old", json.dumps(document).encode())
-    # A registry of today does not take one: as if it were from the time when they did.
-    made = image([layer({"a": b"1"})])
-    made.push(source, "old", "1")
-    source.blob_file(made.digest).write_bytes(source.blob_file(path).read_bytes())
-    [result] = sync(client, item(f"{source.host}/old:1", f"{target.host}/old:1"))
-    assert result.outcome is Outcome.FAILED
-    assert not digest_of(target.host, "old", "1")
-
-
 def test_nothing_to_do_is_heads_only(
     source: RegistryServer, target: RegistryServer, client: Client
 ) -> None:

@@ -22,6 +22,9 @@ from tests.mirror.mirrors import digest_of, fetch, item, problems
 from tests.registry_proxy import UPLOADS, RegistryProxy
 from tests.registry_server import RegistryServer
 
+#: A daemon of its own needs root; like guest images, it comes last.
+WITH_DAEMON = pytest.mark.image
+
 
 @pytest.fixture(scope="module")
 def docker_engine() -> Iterator[Engine]:
@@ -44,6 +47,7 @@ def names(docker_engine: Engine) -> set[str]:
             (*i.tags, *i.attrs["RepoDigests"])}  # fmt: skip
 
 
+@WITH_DAEMON
 def test_image_that_docker_has_made(
     docker_engine: Engine, source: RegistryServer, target: RegistryServer, client: Client
 ) -> None:
@@ -63,6 +67,7 @@ def test_image_that_docker_has_made(
     docker_engine.api.images.remove(pulled.id, force=True)
 
 
+@WITH_DAEMON
 def test_docker_as_the_engine(
     docker_engine: Engine, source: RegistryServer, target: RegistryServer, client: Client
 ) -> None:
@@ -98,6 +103,7 @@ def test_docker_as_the_engine(
         assert set(second.request_counts) == {"HEAD"}
 
 
+@WITH_DAEMON
 def test_what_docker_says_in_its_stream_is_an_error(
     docker_engine: Engine, source: RegistryServer, target: RegistryServer, client: Client
 ) -> None:

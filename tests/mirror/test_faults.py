@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
 import time
@@ -108,6 +109,21 @@ def test_corrupted_on_the_way_never_gets_a_tag(
     [result] = sync(client, item(f"{out.host}/{name}:1", f"{into.host}/{name}:1"))
     assert result.outcome is Outcome.COPIED
     assert_same(target, name, "1", made)
+
+
+def test_schema_1_is_refused(out: RegistryProxy, target: RegistryServer, client: Client) -> None:
+    """An old registry's old image: no registry of today would take it from us."""
+    document = {"schemaVersion": 1, "name": "old", "tag": "1", "fsLayers": [], "history": []}
+    body = json.dumps(document).encode()
+    kind = ("Content-Type", "application/vnd.docker.distribution.manifest.v1+prettyjws")
+    # It says no digest, as they did.
+    out.add(Rule("HEAD", MANIFESTS, Answer(200, b"", (kind,)), times=None))
+    out.add(Rule("GET", MANIFESTS, Answer(200, body, (kind,)), times=None))
+    [result] = sync(client, item(f"{out.host}/old:1", f"{target.host}/old:1"))
+    assert result.outcome is Outcome.FAILED
+    assert result.error
+    assert "schema 1" in result.error["what"]
+    assert not digest_of(target.host, "old", "1")
 
 
 def test_waiters_are_released_when_the_first_fails(

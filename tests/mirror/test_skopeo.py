@@ -57,6 +57,7 @@ def test_same_as_skopeo(
     assert (tmp_path / "manifest.json").read_bytes() == made.manifest
 
 
+@pytest.mark.image  # buildah needs root
 def test_image_that_buildah_has_made(
     source: RegistryServer, target: RegistryServer, client: Client, tmp_path: Path
 ) -> None:
