@@ -20,8 +20,9 @@ _VERSION = re.compile(r"[0-9]+(?:\.[0-9]+){0,3}")
 class Tool:
     """A program that a backup runs: `names` are those that it has had, the newest first.
 
-    `version` finds the version in what `--version` says, "" where it does not matter;
-    `matches` says how many of its numbers must be the datastore version's.
+    `version` finds the version in what `--version` says, "" where it does not matter: in its
+    first group. The last one has that of the database, of which `matches` numbers must be the
+    datastore version's.
     """
 
     names: tuple[str, ...]
@@ -42,10 +43,12 @@ class Datastore:
     in_distributions: bool = True
 
 
+#: XtraBackup 2.4 is for MySQL 5.7; since 8.0 its numbers are MySQL's.
+_XTRABACKUP = r"xtrabackup version ([0-9.]+)\S* based on MySQL server ([0-9.]+)"
 _DATASTORES = (
     Datastore(
         "mysql", "xtrabackup.py",
-        (Tool(("xtrabackup",), r"xtrabackup version ([0-9.]+)", 2), Tool(("xbstream",))),
+        (Tool(("xtrabackup",), _XTRABACKUP, 2), Tool(("xbstream",))),
         in_distributions=False,
     ),
     Datastore(
@@ -113,4 +116,5 @@ def fits(tool: Tool, said: str, version: str) -> str | None:
     if found is None:
         return None
     wanted = version.split(".")[: tool.matches]
-    return found[1] if found[1].split(".")[: len(wanted)] == wanted else None
+    database = found[found.lastindex or 0]
+    return found[1] if database.split(".")[: len(wanted)] == wanted else None

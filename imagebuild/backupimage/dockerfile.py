@@ -98,6 +98,18 @@ def without_download(text: str) -> str:
     return _DUMB_INIT.sub("", text)
 
 
+def check_arch(text: str, arch: str, where: str) -> None:
+    """Raise ConfigError where it fetches a program of amd64 for another architecture."""
+    fetched = _DUMB_INIT.search(text)
+    if arch != "amd64" and fetched and "_amd64" in fetched[0]:
+        raise ConfigError(
+            f"this source makes no image for {arch}",
+            where=where,
+            detail="it fetches dumb-init for amd64, whatever the architecture is",
+            hint="take Trove 2026.2 or later, or --packages-from distribution",
+        )
+
+
 def _instructions(text: str, where: str) -> list[Instruction]:
     found: list[Instruction] = []
     lines = text.splitlines()

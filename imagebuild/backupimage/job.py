@@ -26,7 +26,12 @@ from imagebuild.backupimage.datastores import (
     get_datastore,
     needed_tools,
 )
-from imagebuild.backupimage.dockerfile import Dockerfile, read_dockerfile, without_download
+from imagebuild.backupimage.dockerfile import (
+    Dockerfile,
+    check_arch,
+    read_dockerfile,
+    without_download,
+)
 from imagebuild.backupimage.image import BackupImage, assemble
 from imagebuild.backupimage.installer import check_support
 from imagebuild.backupimage.redirects import FILES, REDIRECTED, Redirects
@@ -250,6 +255,7 @@ def prepare(
         script = (FILES / "install.sh").read_text()
     else:
         check_support(context.text("install.sh"), datastore, version, arch, f"{where}install.sh")
+        check_arch(original, arch, f"{where}Dockerfile")
         script = request.redirects.rewrite(context.text("install.sh"))
     dockerfile = read_dockerfile(request.redirects.rewrite(original), f"{where}Dockerfile")
     base = request.base or dockerfile.base

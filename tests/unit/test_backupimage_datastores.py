@@ -177,5 +177,12 @@ def test_what_lacks_something_does_not_pass(image: Answers, version: str, told: 
     assert "nothing was pushed" in caught.value.hint
 
 
+def test_xtrabackup_for_mysql_57_has_a_number_of_its_own() -> None:
+    said = "xtrabackup version 2.4.29 based on MySQL server 5.7.44 Linux (x86_64)"
+    tool = get_datastore("mysql")[0].tools[0]
+    assert fits(tool, said, "5.7") == "2.4.29"
+    assert fits(tool, said, "8.0") is None
+
+
 def test_a_tool_whose_version_does_not_matter_says_none() -> None:
     assert fits(Tool(("mbstream",)), "anything", "1") == ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from imagebuild.backupimage.dockerfile import read_dockerfile, without_download
+from imagebuild.backupimage.dockerfile import check_arch, read_dockerfile, without_download
 from imagebuild.errors import ConfigError
 
 #: 2025.1: the base is written out.
@@ -97,3 +97,10 @@ def test_what_follows_the_download_stays() -> None:
         i for i in read_dockerfile(without_download(text), "x").instructions if i.keyword == "RUN"
     )
     assert run.value == "apt-get update && pip3 install -r requirements.txt && echo more"
+
+
+def test_a_program_of_amd64_is_not_put_into_another_image() -> None:
+    check_arch(PLAIN, "amd64", "Dockerfile")
+    check_arch(without_download(PLAIN), "arm64", "Dockerfile")
+    with pytest.raises(ConfigError, match="no image for arm64"):
+        check_arch(PLAIN, "arm64", "Dockerfile")
