@@ -270,10 +270,26 @@ def prepare(
     (context.root / "install.sh").write_text(script)
     (context.root / "install.sh").chmod(0o755)
     layout = Layout(cache / "containers")
+    if request.targets:
+        note = "; ".join(filter(None, (note, _ask_target(client, request.targets[0]))))
     return Prepared(
         request, datastore, context, dockerfile, needed_tools(datastore, context.drivers()),
         resolve(client, Reference.parse(base), arch, layout=layout), chosen, arch, note,
     )  # fmt: skip
+
+
+def _ask_target(client: Client, target: Reference) -> str:
+    """Find out before the build what would keep it from being pushed; a note, or "".
+
+    Whether we may push to a repository that is not there yet, a registry does not always say.
+    """
+    try:
+        client.head_manifest(target)
+    except PreflightError as exc:
+        if "TLS" in exc.what or "certificate" in exc.what:
+            raise
+        return f"{target.registry}: {exc.what}; the push may be refused"
+    return ""
 
 
 def choose_builder(wanted: BuilderName, environ: Mapping[str, str]) -> str:

@@ -6,6 +6,7 @@ out of reach. The archive wants a login, which must stay nowhere.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -34,7 +35,7 @@ from tests.databases.recipes import MARIADB, POSTGRESQL
 from tests.images.engine import Engine, engine
 from tests.mirror.backup_base import NAME, make_base, make_small_base
 from tests.mirror.login_archive import LoginArchive
-from tests.registry_server import RegistryServer
+from tests.registry_server import LOOPBACK, RegistryServer
 
 pytestmark = pytest.mark.image
 
@@ -302,11 +303,75 @@ def test_an_image_without_the_tool_is_not_pushed(
     assert not docker.api.api.images(all=True)
 
 
+def test_a_dry_run_says_what_would_be_built(
+    small: str, target: RegistryServer, client: Client, docker: Engine, place: Path
+) -> None:
+    name = f"{target.host}/dry/run"
+    words = ("mysql", "8.4", "--base-image", small, "--trove-source", str(SMALL), "--target", name,
+             "--dry-run")  # fmt: skip
+    told = build(place, *words, "--json", DOCKER_HOST=docker.socket).json()
+    assert (told["dry_run"], told["result"]) == (True, None)
+    assert told["arguments"] == {"DATASTORE": "mysql", "DATASTORE_VERSION": "8.4"}
+    assert told["builder"] == "docker", "it answers, so it is taken"
+    assert told["base"]["name"] == small
+    assert f"\nFROM {small}@{told['base']['digest']}\n" in told["dockerfile"]
+    text = build(place, *words, DOCKER_HOST=docker.socket).out.splitlines()
+    assert f"target:  {name}:8.4" in text
+    assert '  ENTRYPOINT ["env", "--"]' in text
+    assert client.tags(Reference.parse(name)) == []
+    assert not list((place / "scratch").iterdir())
+
+
+def test_a_registry_that_is_away_is_found_before_the_build(
+    small: str, docker: Engine, place: Path
+) -> None:
+    done = build(
+        place, "mysql", "8.4", "--base-image", small, "--trove-source", str(SMALL),
+        "--target", "127.0.0.1:1/nobody/here", DOCKER_HOST=docker.socket,
+    )  # fmt: skip
+    assert done.status == ExitCode.TEMPORARY
+    assert "cannot reach the registry" in done.err
+    assert "base image fetched" not in done.err
+
+
+def test_a_registry_with_a_login_gets_it(
+    small: str, docker: Engine, place: Path, tmp_path: Path
+) -> None:
+    words = ("mysql", "8.4", "--base-image", small, "--trove-source", str(SMALL), "--builder",
+             "docker", "--json")  # fmt: skip
+    with RegistryServer(tmp_path / "r", tls=LOOPBACK, login=("me", PASSWORD)) as server:
+        token = base64.b64encode(f"me:{PASSWORD}".encode()).decode()
+        logins = tmp_path / "docker"
+        logins.mkdir()
+        config = {"auths": {server.host: {"auth": token}}}
+        (logins / "config.json").write_text(json.dumps(config))
+        mirror = tmp_path / "mirror.yaml"
+        mirror.write_text(
+            f"target: {{registry: '{server.host}', prefix: trove}}\n"
+            f"registries: [{{host: '{server.host}', ca: {server.ca}}}]\n"
+            "images: [{source: quay.invalid/mysql, tags: [x]}]\n"
+        )
+        done = build(place, *words, "--mirror", str(mirror), DOCKER_HOST=docker.socket,
+                     DOCKER_CONFIG=str(logins))  # fmt: skip
+        made = done.json()
+        assert made["targets"] == [f"{server.host}/trove/db-backup-mysql:8.4"]
+        creds = ("--creds", f"me:{PASSWORD}", "--tls-verify=false")
+        said = run(["skopeo", "inspect", *creds, f"docker://{made['targets'][0]}"])
+        assert json.loads(said.stdout)["Digest"] == made["result"]["digest"]
+        # Without the login, nothing is pushed, and the person is told before and after.
+        refused = build(place, *words, "--mirror", str(mirror), "--tag", "other",
+                        DOCKER_HOST=docker.socket, DOCKER_CONFIG=str(tmp_path))  # fmt: skip
+        assert refused.status == ExitCode.PREFLIGHT, refused.err
+        assert "the push may be refused" in refused.err
+        tags = run(["skopeo", "list-tags", *creds, f"docker://{server.host}/trove/db-backup-mysql"])
+        assert json.loads(tags.stdout)["Tags"] == ["8.4"]
+
+
 def waiting(place: Path, small: str, builder: str, socket: str) -> subprocess.Popen[str]:
     """A build that waits for ever in its own install.sh."""
     process = start(
         place, "mariadb", "11.4", "--builder", builder, "--base-image", small, "--trove-source",
-        str(SMALL), "--target", "127.0.0.1:1/never/pushed", DOCKER_HOST=socket,
+        str(SMALL), "--no-push", "--output", str(place / "never.tar"), DOCKER_HOST=socket,
     )  # fmt: skip
     deadline = time.monotonic() + 60
     while "987654" not in arguments():
