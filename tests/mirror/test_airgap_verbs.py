@@ -219,8 +219,9 @@ def test_killed_and_resumed(
         code, _, words = _imagebuild("export", listed, "-o", place)
         assert code == 0, words
         assert cut
-        # Of each of six downloads at a time, what was on its way to the disk is lost.
-        assert before.bytes_out("GET", BLOBS) < total + kills * 6 * 66_000
+        # Of six downloads at a time, what was in memory is lost; whole blobs are not.
+        largest = 160_000
+        assert before.bytes_out("GET", BLOBS) < total + cut * 6 * largest
     assert _assert_whole(place) == 3
     assert sorted(p.name for p in tmp_path.iterdir()) == ["list.yaml", place.name]
 

@@ -22,6 +22,7 @@ from imagebuild.registry.manifest import Manifest
 from imagebuild.registry.reference import Reference
 from tests.container_images import image, layer, sha256
 from tests.mirror.airgap import LIST_TARGET, Sites, client, noise, whole_index
+from tests.registry_proxy import RegistryProxy
 from tests.registry_server import RegistryServer
 
 NAME = "org.opencontainers.image.ref.name"
@@ -225,6 +226,25 @@ def test_a_blob_that_the_disk_has_damaged_is_fetched_anew(sites: Sites, tmp_path
     report = _export([sites.item("healed")], place)
     assert report.results[0].repaired == 1
     assert path.read_bytes() == blob
+
+
+@pytest.mark.parametrize("is_right", [True, False])
+def test_a_piece_that_is_there_is_not_fetched_again(
+    sites: Sites, tmp_path: Path, is_right: bool
+) -> None:
+    """What an earlier run has left, unless its disk has damaged it."""
+    made = whole_index(f"piece {is_right}", 50_000)
+    made.push(sites.source, "piece", "1")
+    blob = made.children[0].blobs[1]
+    piece = blob[:40_000] if is_right else b"?" * 40_000
+    place = tmp_path / "export/ingest" / sha256(blob).removeprefix("sha256:")
+    place.parent.mkdir(parents=True)
+    place.write_bytes(piece)
+    with RegistryProxy(sites.source) as proxy:
+        item = dataclasses.replace(sites.item("piece"), source=Reference(proxy.host, "piece", "1"))
+        assert _outcomes(_export([item], tmp_path / "export")) == [Outcome.COPIED]
+        came = proxy.bytes_out("GET", sha256(blob))
+    assert came == len(blob) - 40_000 if is_right else came > len(blob)
 
 
 @pytest.mark.parametrize("form", ["directory", "tar"])

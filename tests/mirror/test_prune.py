@@ -127,6 +127,17 @@ def test_a_child_of_an_index_that_stays_is_left(server: RegistryServer) -> None:
     assert not _has(server, "child", going.digest)
 
 
+def test_a_child_without_a_tag_is_left_to_the_index_that_stays(server: RegistryServer) -> None:
+    child, other, third = (
+        image([layer({"a": arch.encode()})], arch, kinds=OCI) for arch in ("amd64", "arm64", "arm")
+    )
+    lock = _ours(server, "untagged", kept=index(child, other), going=index(child, third))
+    _, done, _ = _prune(server, [_item(server, "untagged", "kept")], lock)
+    assert done.manifests == 2
+    assert _has(server, "untagged", child.digest)
+    assert not _has(server, "untagged", third.digest)
+
+
 def test_a_child_of_two_indexes_that_go_goes_once(server: RegistryServer) -> None:
     child = image([layer({"a": b"common child"})], kinds=OCI)
     other = image([layer({"a": b"common other"})], "arm64", kinds=OCI)
