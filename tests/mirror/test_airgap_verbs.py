@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import random
@@ -9,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +21,20 @@ from imagebuild.mirror.importing import opened
 from imagebuild.mirror.lockfile import Lock, read_lock, write_lock
 from tests.mirror.airgap import client, whole_index
 from tests.registry_proxy import BLOBS, RegistryProxy
-from tests.registry_server import RegistryServer
+from tests.registry_server import LOOPBACK, RegistryServer
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Bytes a second of one download.
 RATE = 400_000
 
 
-def _imagebuild(*words: str | Path, cwd: Path = ROOT) -> tuple[int, Any, str]:
+def _imagebuild(
+    *words: str | Path, environ: Mapping[str, str] | None = None
+) -> tuple[int, Any, str]:
     """Exit code, the JSON on stdout (None without), and what people see."""
     done = subprocess.run(
         [sys.executable, "-m", "imagebuild", "mirror", *map(str, words)],
-        cwd=cwd, capture_output=True, text=True, env=_environ(),
+        cwd=ROOT, capture_output=True, text=True, env=_environ() | dict(environ or {}),
     )  # fmt: skip
     return done.returncode, json.loads(done.stdout) if done.stdout else None, done.stderr
 
@@ -106,6 +109,27 @@ def test_the_way_of_a_list(
     assert set(read_lock(lock).tags) == {f"{deleting.host}/site/way:1"}
     code, told, _ = _imagebuild("check", shorter, "--json")
     assert code == 0, told
+
+
+def test_a_registry_with_a_ca_and_a_login(source: RegistryServer, tmp_path: Path) -> None:
+    whole_index("guarded").push(source, "guarded", "1")
+    with RegistryServer(tmp_path / "guarded", tls=LOOPBACK, login=("user", "secret")) as guarded:
+        listed = _list(
+            tmp_path / "list.yaml", source.host, guarded.host,
+            {"source": "guarded", "tags": ["1"]},
+        )  # fmt: skip
+        assert _imagebuild("export", listed, "-o", tmp_path / "export")[0] == 0
+        code, _, words = _imagebuild("import", tmp_path / "export")
+        assert (code, "certificate is not trusted" in words) == (6, True), words
+        code, _, words = _imagebuild("import", tmp_path / "export", "--ca", guarded.ca)
+        assert (code, "wants a login" in words) == (6, True), words
+        auth = base64.b64encode(b"user:secret").decode()
+        (tmp_path / "config.json").write_text(json.dumps({"auths": {guarded.host: {"auth": auth}}}))
+        code, told, words = _imagebuild(
+            "import", tmp_path / "export", "--ca", guarded.ca, "--json",
+            environ={"DOCKER_CONFIG": str(tmp_path)},
+        )  # fmt: skip
+        assert (code, told["results"][0]["outcome"]) == (0, "copied"), words
 
 
 def test_versions_keep_their_images(

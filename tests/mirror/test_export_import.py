@@ -228,6 +228,25 @@ def test_a_blob_that_the_disk_has_damaged_is_fetched_anew(sites: Sites, tmp_path
     assert path.read_bytes() == blob
 
 
+def test_chosen_platforms_and_one_image_for_two_repositories(sites: Sites, tmp_path: Path) -> None:
+    """The second has another name in the layout, since it is another index there."""
+    made = whole_index("platforms")
+    made.push(sites.source, "platforms", "1")
+    chosen = sites.item("platforms", platforms=("linux/arm64",))
+    other = Reference("registry.invalid:5000", "trove/all-platforms", "1")
+    everything = dataclasses.replace(chosen, target=other, platforms=())
+    for outcome in (Outcome.COPIED, Outcome.UNCHANGED):
+        report = _export([chosen, everything], tmp_path / "export")
+        assert _outcomes(report) == [outcome] * 2
+    assert _outcomes(_import(tmp_path / "export", sites)) == [Outcome.COPIED] * 2
+    with client() as asked:
+        there = asked.get_manifest(sites.at_target("platforms"))
+        assert [m["digest"] for m in json.loads(there.data)["manifests"]] == [
+            made.children[1].digest
+        ]
+        assert asked.get_manifest(sites.at_target("all-platforms")).data == made.manifest
+
+
 @pytest.mark.parametrize("is_right", [True, False])
 def test_a_piece_that_is_there_is_not_fetched_again(
     sites: Sites, tmp_path: Path, is_right: bool
