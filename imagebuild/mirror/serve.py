@@ -16,7 +16,7 @@ import ssl
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from typing import Any
 
 from imagebuild.errors import BuildError, ConfigError, PreflightError, UsageError
 from imagebuild.files import MIB, read_limited
-from imagebuild.host.run import spawn, which
+from imagebuild.host.run import base_env, spawn, which
 from imagebuild.registry.settings import is_loopback
 
 _PROGRAMS = ("docker-registry", "registry")
@@ -196,12 +196,14 @@ def command_of(service: Service, config: Path, image: str = "") -> list[str]:
 
 
 @contextmanager
-def running(service: Service, argv: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+def running(
+    service: Service, argv: list[str], environ: Mapping[str, str] = os.environ
+) -> Iterator[subprocess.Popen[bytes]]:
     """Start it, and wait until it answers; it ends with the block, and with this process.
 
     Raises BuildError when it ends by itself, or does not answer.
     """
-    process = spawn(argv, die_with_parent=True, new_session=True)
+    process = spawn(argv, env=_environ(environ), die_with_parent=True, new_session=True)
     try:
         _await(service, process)
         yield process
@@ -213,6 +215,12 @@ def running(service: Service, argv: list[str]) -> Iterator[subprocess.Popen[byte
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def _environ(environ: Mapping[str, str]) -> dict[str, str]:
+    """Of the environment, what docker goes by: which daemon, which login."""
+    kept = {k: v for k, v in environ.items() if k.startswith("DOCKER_") or k == "HOME"}
+    return base_env(**kept)
 
 
 def unit_of(service: Service, argv: list[str]) -> str:

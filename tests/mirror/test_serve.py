@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +24,7 @@ import requests
 import yaml
 
 from imagebuild.errors import ConfigError, PreflightError, UsageError
-from imagebuild.host.run import run
+from imagebuild.host.run import need, run
 from imagebuild.mirror.serve import (
     Service,
     check,
@@ -33,16 +36,20 @@ from imagebuild.mirror.serve import (
     write_config,
 )
 from tests.container_images import image, layer
+from tests.images.engine import engine
 
 SERVE = [sys.executable, "-m", "imagebuild", "mirror", "serve", "--listen", "127.0.0.1:0"]
 
 
 @contextmanager
-def _serving(data: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
+def _serving(
+    data: Path, *options: str, environ: Mapping[str, str] | None = None
+) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
     """The command, ready, and what it said; ended by kill -9 at the latest."""
     process = subprocess.Popen(
         [*SERVE, "--data", str(data), "--json", *options],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=dict(os.environ) | dict(environ or {}),
     )  # fmt: skip
     assert process.stdout
     text = ""
@@ -225,3 +232,32 @@ def test_its_container_has_the_hosts_network_and_files(
     with pytest.raises(PreflightError) as raised:
         command_of(service, tmp_path / "c.yml")
     assert "apt install docker-registry" in raised.value.hint
+
+
+@pytest.mark.image
+@pytest.mark.full("mirror")
+def test_a_container_serves_and_ends(tmp_path: Path) -> None:
+    with engine() as docker:
+        docker.api.api.import_image_from_data(
+            _registry_image(), repository="registry", tag="2",
+            changes=['ENTRYPOINT ["/usr/bin/docker-registry"]'],
+        )  # fmt: skip
+        with _serving(
+            tmp_path / "data", "--image", "registry:2", environ={"DOCKER_HOST": docker.socket}
+        ) as (process, told):
+            _push(told["url"])
+            assert (tmp_path / "data/docker/registry/v2/repositories/x").is_dir()
+            process.terminate()
+            assert process.wait(30) == 143
+        assert docker.api.containers.list(all=True) == []
+
+
+def _registry_image() -> bytes:
+    """The program and its libraries."""
+    program = need("docker-registry")
+    listed = run(["ldd", program]).stdout.decode()
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w", dereference=True) as archive:
+        for path in (program, *re.findall(r"(/\S+) \(0x", listed)):
+            archive.add(path)
+    return plain.getvalue()
