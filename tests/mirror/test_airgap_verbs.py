@@ -250,6 +250,28 @@ def test_killed_and_resumed(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["list.yaml", place.name]
 
 
+def test_interrupted(source: RegistryServer, tmp_path: Path) -> None:
+    whole_index("interrupted", 400_000).push(source, "interrupted", "1")
+    with RegistryProxy(source) as before:
+        before.slow(RATE, "GET", BLOBS)
+        listed = _list(
+            tmp_path / "list.yaml", before.host, "registry.invalid:5000",
+            {"source": "interrupted", "tags": ["1"]},
+        )  # fmt: skip
+        argv = [sys.executable, "-m", "imagebuild", "mirror", "export", str(listed), "-o",
+                str(tmp_path / "x.tar")]  # fmt: skip
+        process = subprocess.Popen(argv, cwd=ROOT, stderr=subprocess.PIPE, env=_environ())
+        while before.bytes_out("GET", BLOBS) < 100_000:
+            assert process.poll() is None
+            time.sleep(0.005)
+        process.send_signal(signal.SIGINT)
+        _, words = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert b"1 skipped" in words
+    assert b"what has come is kept" in words
+    assert not (tmp_path / "x.tar").exists()
+
+
 def _size(images: Any) -> int:  # noqa: ANN401
     blobs = {b for i in images for child in i.children for b in child.blobs}
     return sum(map(len, blobs))

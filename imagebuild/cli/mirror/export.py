@@ -79,6 +79,7 @@ def export(
     from imagebuild.cli.options import absolute
     from imagebuild.errors import ExitCode
     from imagebuild.mirror import export as engine
+    from imagebuild.mirror.result import RunInterrupted
 
     place = absolute(output, "--output")
     loaded = _load(mirror_list, target)
@@ -92,8 +93,13 @@ def export(
             _show_plan(plan, loaded, place, as_json=as_json)
             context.exit(int(ExitCode.PUBLISH if plan.failed else ExitCode.OK))
         view = View(terminal, len(items))
-        with view.live():
-            done = engine.export(client, items, goes_to, place, lock=held, emit=view, jobs=jobs)
+        try:
+            with view.live():
+                done = engine.export(client, items, goes_to, place, lock=held, emit=view, jobs=jobs)
+        except RunInterrupted as exc:
+            view.summary(exc.report)
+            terminal.info("what has come is kept: the same command goes on from there")
+            raise
     view.summary(done.report)
     _show(done)
     if as_json:
