@@ -13,7 +13,7 @@ if [ "${OPT_DATASTORE}" = "mysql" ]; then
 		program xtrabackup "xtrabackup version 8.4.0-3 based on MySQL server 8.4.0"
 		program xbstream "xbstream"
 		program python3 "--backup-id"
-		echo "lent: $no_proxy"
+		echo "lent: ${no_proxy:-nothing}"
 		ls /.imagebuild
 	else
 		exit 1
