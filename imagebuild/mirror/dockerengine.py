@@ -18,13 +18,8 @@ from imagebuild.errors import ImagebuildError, Interrupted, PreflightError, Publ
 from imagebuild.events import Emit
 from imagebuild.mirror.copier import ImageFinished, ImageProgress, known_result, skipped_result
 from imagebuild.mirror.planning import MirrorPlan, Planned
-from imagebuild.mirror.result import (
-    MissingError,
-    Report,
-    Result,
-    RunInterrupted,
-    outcome_of,
-)
+from imagebuild.mirror.problems import MissingError
+from imagebuild.mirror.result import Report, Result, RunInterrupted, outcome_of
 from imagebuild.mirror.workers import StoppedError
 from imagebuild.registry.credentials import Login
 from imagebuild.registry.reference import DIGEST, Reference

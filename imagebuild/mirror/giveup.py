@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from imagebuild.errors import ImagebuildError, PreflightError, TemporaryError
-from imagebuild.mirror.result import GivenUpError
+from imagebuild.mirror.problems import GivenUpError
 
 #: A login may be for some repositories alone; one that is wrong is not to be tried until the
 #: registry locks its owner out.

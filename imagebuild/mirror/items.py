@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from imagebuild.config.mirrorlist import ListedImage, MirrorList, Role
 from imagebuild.config.mirrorvalues import backup_tag
-from imagebuild.errors import ConfigError, UsageError
+from imagebuild.errors import ConfigError, ImagebuildError, Interrupted, UsageError
+from imagebuild.mirror.problems import MissingError
 from imagebuild.mirror.selection import find
 from imagebuild.registry.reference import Reference
 
@@ -20,6 +21,7 @@ class Item:
     `source` has the tag, and the digest when the list pins one; `target` the tag. `aliases` are
     further tags of the target's repository that are to be the same image. `platforms` empty:
     the image as it is. `backup`: the tag that a replaced image of the target keeps, or "".
+    `unknown`: why it is not known which tags an image of the list has; the tag is "" then.
     """
 
     source: Reference
@@ -30,6 +32,7 @@ class Item:
     backup: str = ""
     datastore: str = ""
     role: Role = Role.DATABASE
+    unknown: ImagebuildError | None = field(default=None, compare=False)
 
 
 #: The tags of a repository (its reference's tag does not count), as the registry lists them.
@@ -37,7 +40,12 @@ ListTags = Callable[[Reference], list[str]]
 
 
 def expand(
-    value: MirrorList, tags: ListTags, places: Sequence[str] = (), only: Sequence[str] = ()
+    value: MirrorList,
+    tags: ListTags,
+    places: Sequence[str] = (),
+    only: Sequence[str] = (),
+    *,
+    go_on: bool = False,
 ) -> tuple[Item, ...]:
     """The items of a list, in its order, each target once.
 
@@ -45,8 +53,9 @@ def expand(
     list stands. With patterns (see `choose`), images that none of them can mean are left out,
     so that nobody is asked about them.
 
-    Raises ConfigError where two items have one target, where nothing fits a rule, and what
-    `tags` raises.
+    Raises ConfigError where two items have one target. Where nothing fits a rule, MissingError,
+    and what `tags` raises: with `go_on` that is the end of one image alone, whose tags that are
+    listed by name are there nevertheless.
     """
     items: list[Item] = []
     owners: dict[str, tuple[str, str]] = {}  # full target name -> what has it, where
@@ -54,8 +63,9 @@ def expand(
         if only and not any(_may_mean(pattern, value, image) for pattern in only):
             continue
         where = places[number] if number < len(places) else f"images[{number}]"
-        for item in _of_image(value, image, tags, where):
-            _claim(item, owners, where)
+        for item in _of_image(value, image, tags, where, go_on=go_on):
+            if not item.unknown:
+                _claim(item, owners, where)
             items.append(item)
     return tuple(items)
 
@@ -94,24 +104,36 @@ def choose(items: Sequence[Item], patterns: Sequence[str]) -> tuple[Item, ...]:
     Raises UsageError for a pattern that means none: it would hide a slip of the pen.
     """
     for pattern in patterns:
-        if not any(matches(item, [pattern]) for item in items):
+        if not any(item.unknown or matches(item, [pattern]) for item in items):
             raise UsageError(
                 f"nothing in the list is called {pattern!r}",
                 where=f"--only {pattern}",
                 hint="a pattern is a name as the list has it, with or without registry and tag; "
                 "* stands for anything: 'db-backup-*', 'mysql:8.*'",
             )
-    return tuple(item for item in items if not patterns or matches(item, patterns))
+    # What could be meant, and is not known, is not passed over.
+    return tuple(i for i in items if not patterns or i.unknown or matches(i, patterns))
 
 
-def _of_image(value: MirrorList, image: ListedImage, tags: ListTags, where: str) -> Iterator[Item]:
+def _of_image(
+    value: MirrorList, image: ListedImage, tags: ListTags, where: str, *, go_on: bool
+) -> Iterator[Item]:
     source = Reference.parse(image.source)
     target = _target(value, image, where)
     defaults = value.defaults
     backup = defaults.backup if image.backup is None else image.backup
     platforms = defaults.platforms if image.platforms is None else image.platforms
     referrers = defaults.referrers if image.referrers is None else image.referrers
-    for tag in _tags(image, source, tags, where):
+    unknown: ImagebuildError | None = None
+    try:
+        wanted = _tags(image, source, tags, where)
+    except Interrupted:
+        raise
+    except ImagebuildError as exc:
+        if not go_on:
+            raise
+        unknown, wanted = exc, tuple(dict.fromkeys((*image.tags.names, *image.aliases)))
+    for tag in wanted:
         yield Item(
             source=Reference(source.registry, source.repository, tag, image.digest or ""),
             target=Reference(target.registry, target.repository, tag),
@@ -121,6 +143,14 @@ def _of_image(value: MirrorList, image: ListedImage, tags: ListTags, where: str)
             backup=_backup(backup, tag, where) if backup else "",
             datastore=str(image.datastore or ""),
             role=image.role,
+        )
+    if unknown:
+        yield Item(
+            source=Reference(source.registry, source.repository),
+            target=Reference(target.registry, target.repository),
+            datastore=str(image.datastore or ""),
+            role=image.role,
+            unknown=unknown,
         )
 
 
@@ -150,7 +180,7 @@ def _tags(image: ListedImage, source: Reference, tags: ListTags, where: str) -> 
     found = find(rule, there)
     if not found:
         said = {k: v for k, v in rule.model_dump().items() if v and k != "names"}
-        raise ConfigError(
+        raise MissingError(
             f"no tag of {source.name} fits its rules",
             where=where,
             detail=f"rules: {', '.join(f'{k}: {v}' for k, v in said.items())}\n{_shown(there)}",

@@ -19,7 +19,8 @@ from imagebuild.mirror.giveup import Registries
 from imagebuild.mirror.holders import Bytes, Holders, count_blobs
 from imagebuild.mirror.items import Item
 from imagebuild.mirror.lockfile import Lock, made_of, source_key
-from imagebuild.mirror.result import MissingError, Outcome, outcome_of
+from imagebuild.mirror.problems import MissingError
+from imagebuild.mirror.result import Outcome, outcome_of
 from imagebuild.mirror.source import Source
 from imagebuild.mirror.sourcetree import read_source
 from imagebuild.mirror.trees import Tree, select
@@ -107,7 +108,7 @@ def make_plan(
     ConfigError when an item is not in it. `known` is the lock file in any case, which saves
     a GET where platforms are chosen. What one item fails with is its `error`.
     """
-    sources = {item: _source(item, lock) for item in items}
+    sources = {item: _source(item, lock) for item in items if not item.unknown}
     planner = _Planner(client, source or client, known or Lock(), engine)
     try:
         planned = planner.plan(sources)
@@ -115,7 +116,10 @@ def make_plan(
             planned = planner.count(planned)
     finally:
         planner.close()
-    return MirrorPlan(tuple(planned), engine)
+    known_ends = iter(planned)
+    ends = (Planned(i, None, None, error=i.unknown) if i.unknown else next(known_ends)
+            for i in items)  # fmt: skip
+    return MirrorPlan(tuple(ends), engine)
 
 
 def _source(item: Item, lock: Lock | None) -> Reference:

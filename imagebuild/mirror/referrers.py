@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from imagebuild.errors import ConfigError, ImagebuildError, TemporaryError
-from imagebuild.mirror.result import GivenUpError
+from imagebuild.mirror.problems import GivenUpError
 from imagebuild.mirror.source import Source
 from imagebuild.mirror.trees import Tree, manifest_of, read_tree
 from imagebuild.mirror.workers import Workers

@@ -8,8 +8,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from imagebuild.errors import ExitCode, Interrupted, PublishError
+from imagebuild.errors import ExitCode, Interrupted
 from imagebuild.mirror.items import Item
+from imagebuild.mirror.problems import GivenUpError, MissingError
 from imagebuild.registry.reference import Reference
 
 
@@ -26,14 +27,6 @@ class Outcome(enum.Enum):
 
 #: Outcomes that make the exit code 6.
 BAD = (Outcome.MISSING, Outcome.FAILED, Outcome.SKIPPED)
-
-
-class MissingError(PublishError):
-    """The source does not have what the list asks for: the outcome is MISSING."""
-
-
-class GivenUpError(PublishError):
-    """Not tried, since its registry does not serve anybody: the outcome is SKIPPED."""
 
 
 def outcome_of(error: Exception) -> Outcome:

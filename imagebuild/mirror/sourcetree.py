@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from imagebuild.errors import ConfigError
 from imagebuild.mirror.items import Item
-from imagebuild.mirror.result import MissingError
+from imagebuild.mirror.problems import MissingError
 from imagebuild.mirror.source import Source
 from imagebuild.mirror.trees import Tree, fits_platform, no_platform, read_tree
 from imagebuild.registry.manifest import IMAGE_CONFIGS, Descriptor, Manifest, image_config

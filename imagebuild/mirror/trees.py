@@ -14,7 +14,7 @@ from typing import Any
 
 from imagebuild.digest import of_bytes
 from imagebuild.errors import BuildError, ConfigError
-from imagebuild.mirror.result import MissingError
+from imagebuild.mirror.problems import MissingError
 from imagebuild.registry.manifest import INDEXES, MANIFESTS, SCHEMA_1, Descriptor, Manifest
 
 #: Manifests below one name: real images have some dozens.

@@ -177,9 +177,23 @@ def test_rules_ask_the_registry(mirror: Mirror) -> None:
         "mysql:latest", "mysql:8.0.40", "mysql:8.0.9",
     ]  # fmt: skip
     mirror.write(mirror.image("nothing", "tags: {newest: 1}"))
-    ended = check(mirror.run("plan", code=3))
+    ended = mirror.run("plan", code=6)
     assert "no such repository" in ended.err
     assert "mirror.yaml:3" in ended.err
+
+
+def test_rules_that_cannot_be_answered_leave_the_other_images(mirror: Mirror) -> None:
+    mirror.push("mysql", "8.0")
+    mirror.write(
+        mirror.image("mysql", "tags: {names: ['8.0'], versions: '>10'}"),
+        f"  - {{source: {NOBODY}/x/y, tags: {{newest: 1}}}}",
+    )
+    document = mirror.json("sync", code=6)
+    assert [(r["target"].rpartition("/")[2], r["outcome"]) for r in document["results"]] == [
+        ("mysql:8.0", "copied"), ("mysql", "missing"), ("y", "failed"),
+    ]  # fmt: skip
+    assert mirror.digest("mysql", "8.0")
+    assert len(lock_of(mirror)["tags"]) == 1
 
 
 def test_failed_says_why_and_leaves_the_tag(mirror: Mirror, proxy: RegistryProxy) -> None:

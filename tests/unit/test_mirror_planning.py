@@ -15,7 +15,8 @@ from imagebuild.mirror.giveup import Registries
 from imagebuild.mirror.items import Item
 from imagebuild.mirror.lockfile import Lock, Locked
 from imagebuild.mirror.planning import make_plan
-from imagebuild.mirror.result import GivenUpError, MissingError, Outcome, outcome_of
+from imagebuild.mirror.problems import GivenUpError, MissingError
+from imagebuild.mirror.result import Outcome, outcome_of
 from imagebuild.registry.client import Client
 from imagebuild.registry.manifest import MANIFESTS, Descriptor
 from imagebuild.registry.reference import Reference

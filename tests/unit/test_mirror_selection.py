@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Mapping
 
 import pytest
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 from packaging.version import Version
 
 from imagebuild.config.mirrorlist import MirrorList, TagRule
-from imagebuild.errors import ConfigError, UsageError
+from imagebuild.errors import ConfigError, Interrupted, TemporaryError, UsageError
 from imagebuild.mirror.items import Item, choose, expand
+from imagebuild.mirror.problems import MissingError
 from imagebuild.mirror.selection import find, version_of
 from imagebuild.registry.reference import Reference
 
@@ -157,14 +159,39 @@ def test_one_target_for_two_images_names_both_places(
 
 def test_rules_that_find_nothing_are_an_error_even_beside_names() -> None:
     value = mirror_list({"source": "mysql", "tags": {"names": ["8.4"], "versions": ">99"}})
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(MissingError) as caught:
         expanded(value)
     assert "no tag of docker.io/library/mysql fits" in caught.value.what
     assert "versions: >99" in caught.value.detail
     assert "v8.4.5" in caught.value.detail
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(MissingError) as caught:
         expand(value, lambda _: [])
     assert "no such repository" in caught.value.detail
+
+
+def test_what_is_not_known_of_one_image_leaves_the_others() -> None:
+    value = mirror_list(
+        {"source": "mysql", "tags": {"names": ["8.4"], "versions": ">99"}, "backup": "{tag}-old"},
+        {"source": "mariadb", "tags": {"newest": 1}}, {"source": "postgres", "tags": ["17"]},
+    )  # fmt: skip
+
+    def tags(source: Reference) -> list[str]:
+        if source.repository.endswith("mariadb"):
+            raise TemporaryError("cannot reach the registry")
+        return list(TAGS)
+
+    items = expand(value, tags, go_on=True)
+    assert [(i.source.tag, type(i.unknown)) for i in items] == [
+        ("8.4", type(None)), ("", MissingError), ("", TemporaryError), ("17", type(None)),
+    ]  # fmt: skip
+    # A pattern that may mean it: whether it does is not known.
+    assert [i.source.tag for i in choose(items, ["mariadb:11.*"])] == ["", ""]
+    with pytest.raises(Interrupted):
+        expand(value, interrupted, go_on=True)
+
+
+def interrupted(_: Reference) -> list[str]:
+    raise Interrupted(signal.SIGINT)
 
 
 def test_a_copy_onto_itself_and_names_that_get_too_long() -> None:

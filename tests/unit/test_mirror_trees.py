@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagebuild.errors import BuildError, ConfigError
-from imagebuild.mirror.result import MissingError
+from imagebuild.mirror.problems import MissingError
 from imagebuild.mirror.trees import (
     SOURCE_ANNOTATION,
     fits_platform,

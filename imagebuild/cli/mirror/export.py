@@ -87,7 +87,7 @@ def export(
     _, held = read_locks(lock_place(loaded, lock), locked=locked)
     goes_to = loaded.value.target
     with client_of(loaded.value, Notes(terminal)) as client:
-        items = items_of(client, loaded, only)
+        items = items_of(client, loaded, only, go_on=True)
         if dry_run:
             plan = engine.plan_export(client, items, goes_to, place, lock=held)
             _show_plan(plan, loaded, place, as_json=as_json)

@@ -107,11 +107,13 @@ def client_of(value: MirrorList, emit: Emit | None = None) -> Iterator[Client]:
         yield client
 
 
-def items_of(client: Client, loaded: LoadedList, only: Sequence[str] = ()) -> tuple[Item, ...]:
+def items_of(
+    client: Client, loaded: LoadedList, only: Sequence[str] = (), *, go_on: bool = False
+) -> tuple[Item, ...]:
     """The items of the list that --only means; registries are asked for tags where it needs that.
 
-    Raises ConfigError.
+    Raises what `expand` raises; see there for `go_on`.
     """
     from imagebuild.mirror.items import choose, expand
 
-    return choose(expand(loaded.value, client.tags, loaded.places, only), only)
+    return choose(expand(loaded.value, client.tags, loaded.places, only, go_on=go_on), only)

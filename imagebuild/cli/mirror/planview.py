@@ -38,7 +38,7 @@ def make(
 
     known, held = read_locks(lock, locked=locked)
     with client_of(loaded.value, Notes(terminal)) as client, asking(terminal):
-        items = items_of(client, loaded, only)
+        items = items_of(client, loaded, only, go_on=True)
         return make_plan(
             client, items, lock=held, known=known, count_bytes=True, engine=engine_name(engine)
         )

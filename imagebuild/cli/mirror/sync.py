@@ -162,7 +162,7 @@ class _Run:
         known, held = read_locks(self._lock, locked=locked)
         with client_of(self._loaded.value, Notes(terminal)) as client:
             with asking(terminal):
-                items = items_of(client, self._loaded, only)
+                items = items_of(client, self._loaded, only, go_on=True)
                 plan = make_plan(
                     client, items, lock=held, known=known,
                     engine=planview.engine_name(self._engine),
