@@ -177,7 +177,7 @@ def test_rules_ask_the_registry(mirror: Mirror) -> None:
         "mysql:latest", "mysql:8.0.40", "mysql:8.0.9",
     ]  # fmt: skip
     mirror.write(mirror.image("nothing", "tags: {newest: 1}"))
-    ended = check(mirror.run("plan", code=6), 6)
+    ended = mirror.run("plan", code=6)
     assert "no such repository" in ended.err
     assert "mirror.yaml:3" in ended.err
 
