@@ -157,11 +157,11 @@ class ImageCopy:
         """What the source has beside the image; of an index of ours it has nothing."""
         if not self._item.referrers:
             return []
-        ours = self._planned.index.digest if self._planned.index else ""
+        theirs = self._planned.source.digest if self._planned.source else ""
         digests = [
             node.manifest.digest
             for node in tree.nodes()
-            if node.manifest.digest != ours
+            if (node is not tree or node.manifest.digest == theirs)
             and not any(b.media_type == _IN_TOTO for b in node.parts.blobs)
         ]
         source = self._item.source

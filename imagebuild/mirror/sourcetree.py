@@ -8,7 +8,7 @@ from imagebuild.errors import ConfigError
 from imagebuild.mirror.items import Item
 from imagebuild.mirror.problems import MissingError
 from imagebuild.mirror.source import Source
-from imagebuild.mirror.trees import Tree, fits_platform, no_platform, read_tree
+from imagebuild.mirror.trees import Tree, fits_platform, no_platform, read_tree, select
 from imagebuild.registry.manifest import IMAGE_CONFIGS, Descriptor, Manifest, image_config
 from imagebuild.registry.reference import Reference
 
@@ -19,7 +19,8 @@ Each = Callable[[Callable[[Descriptor], Manifest], Sequence[Descriptor]], Sequen
 def read_source(
     source: Source, item: Item, digest: str, index: Manifest | None = None, each: Each | None = None
 ) -> Tree:
-    """The image that the source has by this digest; below `index`, if that was made of it.
+    """The image that the source has by this digest, with the item's platforms alone; `index`: what
+    has been made of its index for that, where it is known.
 
     Raises MissingError when it is not there (any more), or is of another platform than the
     item's; ConfigError for what cannot be copied; and what the client raises.
@@ -30,6 +31,9 @@ def read_source(
         return source.get_manifest(item.source.at(wanted.digest))
 
     root = index or _root(source, item.source.at(digest))
+    if item.platforms and root.is_index:
+        # Of one that a lock file knows, the plan has made none.
+        root = select(root, item.platforms, where)
     tree = read_tree(root, lambda wanted: (each or _in_turn)(get, wanted), where)
     if item.platforms and not root.is_index:
         _check_platform(source, item, tree)

@@ -270,6 +270,34 @@ class TestPlatforms:
         [again] = run_plan(client, make_plan(client, [both], known=lock)).results
         assert (again.outcome, again.digest) == (Outcome.REPLACED, made.digest)
 
+    def test_what_the_lock_knows_is_made_again_as_it_was(
+        self, source: RegistryServer, target: RegistryServer, client: Client
+    ) -> None:
+        """A new alias and a lost blob of a filtered index: not all platforms come with them."""
+        buildx_image(72).push(source, "filtered-again", "1")
+        wanted = item(f"{source.host}/filtered-again:1", f"{target.host}/filtered-again:1",
+                      platforms=("linux/arm64",))  # fmt: skip
+        [first] = sync(client, wanted)
+        lock = update_lock(Lock(), Report((first,), 0))
+
+        more = dataclasses.replace(wanted, aliases=("alias",))
+        [result] = run_plan(client, make_plan(client, [more], known=lock)).results
+        assert (result.outcome, result.tags) == (Outcome.COPIED, ("alias",))
+        assert digest_of(target.host, "filtered-again", "alias") == first.digest
+
+        [child, *_] = json.loads(fetch(target.host, "filtered-again", "manifests/1").content)[
+            "manifests"
+        ]
+        [layer, *_] = json.loads(
+            fetch(target.host, "filtered-again", f"manifests/{child['digest']}").content
+        )["layers"]
+        target.blob_file(layer["digest"]).unlink()
+        [result] = run_plan(client, make_plan(client, [more], known=lock), deep=True).results
+        assert (result.outcome, result.repaired) == (Outcome.UNCHANGED, 1)
+        for tag in ("1", "alias"):
+            assert digest_of(target.host, "filtered-again", tag) == first.digest
+        assert not list(problems(target.host, "filtered-again", "1"))
+
     def test_a_platform_that_is_not_there(
         self, source: RegistryServer, target: RegistryServer, client: Client
     ) -> None:
