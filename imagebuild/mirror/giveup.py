@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from imagebuild.errors import ImagebuildError, PreflightError, TemporaryError
 from imagebuild.mirror.problems import GivenUpError
+from imagebuild.registry.credentials import NoLoginError
 
 #: A login may be for some repositories alone; one that is wrong is not to be tried until the
 #: registry locks its owner out.
@@ -53,7 +54,8 @@ class Registries:
             raise
 
     def _blame(self, registry: str, exc: ImagebuildError) -> None:
-        if isinstance(exc, PreflightError) and registry not in self._open:
+        is_login = isinstance(exc, PreflightError) and not isinstance(exc, NoLoginError)
+        if is_login and registry not in self._open:
             self._refusals[registry] += 1
         if concerns_all(exc) or self._refusals[registry] == _REFUSALS:
             self._failed[registry] = exc

@@ -20,13 +20,14 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import requests
 
 from imagebuild.errors import PreflightError
-from imagebuild.registry.credentials import Login
+from imagebuild.registry.credentials import Login, NoLoginError
 from imagebuild.registry.settings import is_loopback
 
 #: What a token lives at least, when the server does not say (token specification).
 _LIFETIME = 60
 #: Seconds before its end that a token is not used any more.
 _MARGIN = 10
+_FORBIDDEN = 403
 
 _PARAMETER = r'([A-Za-z_]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))'
 _CHALLENGE = re.compile(rf"{_PARAMETER}|([A-Za-z][A-Za-z0-9-]*)")
@@ -127,17 +128,24 @@ class Authorizer:
             whole = urlencode([*parse_qsl(parts.query), *known, *scopes])
             response = self._ask("GET", urlunsplit(parts._replace(query=whole)), headers, None)
         with response:
-            return self._read(response, f"{parts.scheme}://{parts.netloc}")
+            return self._read(response, f"{parts.scheme}://{parts.netloc}", scope)
 
-    def _read(self, response: requests.Response, server: str) -> _Token:
+    def _read(self, response: requests.Response, server: str, scope: str) -> _Token:
         if response.status_code != 200:
-            raise PreflightError(
+            # GHCR and Quay say so of what is private, or not there: then it is about the
+            # repositories, and only a login that is wrong is about the whole registry.
+            names = [s.split(":")[1] for s in scope.split()]
+            of_these = names and (not self.login or response.status_code == _FORBIDDEN)
+            host = self._base.partition("://")[2]
+            place = ", ".join(f"{host}/{n}" for n in names) if of_these else self._base
+            raise (PreflightError if self.login else NoLoginError)(
                 "the registry's token server gives no token",
-                where=f"{self._base}, token server {server}",
+                where=f"{place}, token server {server}",
                 detail=f"HTTP {response.status_code}, {self.login or 'without a login'}",
                 hint=self.login.advice
                 if self.login
-                else f"docker login {self._base.partition('://')[2]}",
+                else f"docker login {host}; some registries answer so, too, for repositories that "
+                "they do not have",
             )
         try:
             answer = json.loads(response.content)

@@ -30,6 +30,10 @@ GIVEN = "said for this registry"
 _HELPER_SECONDS = 60
 
 
+class NoLoginError(PreflightError):
+    """A registry does not give this to somebody without a login; other repositories it may."""
+
+
 @dataclass(frozen=True)
 class Login:
     """User and password, or a refresh token (OAuth 2). `source` is the place, to be shown."""

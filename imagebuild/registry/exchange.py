@@ -15,7 +15,14 @@ import requests
 from imagebuild.errors import ConfigError, PreflightError, TemporaryError
 from imagebuild.events import Emit, Note
 from imagebuild.registry.auth import Authorizer
-from imagebuild.registry.credentials import GIVEN, Answers, Login, credential_files, find_login
+from imagebuild.registry.credentials import (
+    GIVEN,
+    Answers,
+    Login,
+    NoLoginError,
+    credential_files,
+    find_login,
+)
 from imagebuild.registry.limits import Limits
 from imagebuild.registry.problems import busy, retry_after, said, unreachable
 from imagebuild.registry.reference import Reference
@@ -373,7 +380,7 @@ class Exchange:
         files = ", ".join(map(str, credential_files(self._environ)))
         who = str(login) if login else f"no login for {reference.registry} in {files}"
         advice = login.advice if login else f"docker login {reference.registry}"
-        return PreflightError(
+        return (PreflightError if login else NoLoginError)(
             "the registry refuses access"
             if login
             else "the registry wants a login, or there is no such image",

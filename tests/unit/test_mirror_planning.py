@@ -18,6 +18,7 @@ from imagebuild.mirror.planning import make_plan
 from imagebuild.mirror.problems import GivenUpError, MissingError
 from imagebuild.mirror.result import Outcome, outcome_of
 from imagebuild.registry.client import Client
+from imagebuild.registry.credentials import NoLoginError
 from imagebuild.registry.manifest import MANIFESTS, Descriptor
 from imagebuild.registry.reference import Reference
 
@@ -137,6 +138,15 @@ class TestGivingUp:
                 return
         with pytest.raises(GivenUpError), registries.asked("r:1"):
             raise AssertionError("it was asked")
+
+    def test_who_has_no_login_may_have_the_next_image(self) -> None:
+        """Nobody can be locked out, and what is private, or misspelt, says nothing of others."""
+        registries = Registries()
+        for n in range(4):
+            with pytest.raises(PreflightError), registries.asked("r:1"):
+                raise NoLoginError("the registry wants a login", where=f"r:1/db{n}:1")
+        with registries.asked("r:1"):
+            pass
 
     def test_outcomes(self) -> None:
         assert outcome_of(MissingError("x")) is Outcome.MISSING

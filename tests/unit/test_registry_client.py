@@ -15,8 +15,10 @@ import pytest
 
 from imagebuild.errors import BuildError, ConfigError, PreflightError, TemporaryError
 from imagebuild.events import Event, Note
+from imagebuild.mirror.giveup import concerns_all
 from imagebuild.registry import exchange
 from imagebuild.registry.client import Client
+from imagebuild.registry.credentials import NoLoginError
 from imagebuild.registry.manifest import Descriptor
 from imagebuild.registry.reference import Reference
 from imagebuild.registry.settings import RegistrySettings, is_loopback
@@ -298,6 +300,7 @@ class TokenServer:
         self.login = login
         self.realm = realm or f"{fake.url}/token"
         self.uses = 1000
+        self.private = ""
         self.given: dict[str, int] = {}
         self.forms: list[str] = []
         fake.meddle = self.meddle
@@ -309,6 +312,9 @@ class TokenServer:
             self.forms.append(body.decode())
             if self.login and login != self.login and not body:
                 handler.answer(401)
+                return True
+            if self.private and self.private in handler.path:
+                handler.answer(403)
                 return True
             token = f"token{len(self.given)}"
             self.given[f"Bearer {token}"] = self.uses
@@ -365,6 +371,19 @@ def test_token_server_refuses_the_login(fake: Fake) -> None:
         client.head_manifest(reference(fake))
     assert "gives no token" in caught.value.what
     assert OTHER not in str(caught.value)
+    assert concerns_all(caught.value)
+
+
+@pytest.mark.parametrize("login", [{}, {"username": "me", "password": PASSWORD}])
+def test_token_server_refuses_one_repository(fake: Fake, login: dict[str, str]) -> None:
+    """As GHCR does for what is private, or not there: the others may be asked for."""
+    tokens = TokenServer(fake)
+    tokens.private = "trove%2Fmysql"
+    with connect(fake, **login) as client, pytest.raises(PreflightError) as caught:
+        client.head_manifest(reference(fake))
+    assert caught.value.where.startswith(f"{fake.host}/trove/mysql, token server")
+    assert isinstance(caught.value, NoLoginError) == (not login)
+    assert not concerns_all(caught.value)
 
 
 def test_tokens_that_the_registry_never_takes(fake: Fake) -> None:
