@@ -55,13 +55,18 @@ class NamedList:
 
 
 def load_list(
-    name_or_path: str, *, target: str | None = None, prefix: str | None = None
+    name_or_path: str,
+    *,
+    target: str | None = None,
+    prefix: str | None = None,
+    nowhere: str | None = None,
 ) -> LoadedList:
     """Read a list by its file (`-` is stdin), or by its name (profiles/mirror).
 
     `target` is REGISTRY[/PREFIX], with http:// before it where the registry speaks no TLS; it
     and `prefix` stand in for those of the file. Without a prefix the file's stays; an empty
-    one, `REGISTRY/`, is none. Raises ConfigError with every mistake.
+    one, `REGISTRY/`, is none. `nowhere` is the registry of a list for which nobody says one.
+    Raises ConfigError with every mistake.
     """
     path = locate(
         MIRROR_LIST, "/dev/stdin" if name_or_path == "-" else name_or_path, mirror_lists_path()
@@ -71,6 +76,8 @@ def load_list(
         _set_target(document, target)
     if prefix is not None:
         _set(document, ("target", "prefix"), prefix, "--target")
+    if nowhere is not None and not _says_target(document):
+        _set(document, ("target", "registry"), nowhere, str(path))
     value: MirrorList | None = None
     found: list[Problem] = []
     try:
@@ -160,6 +167,12 @@ def _set_target(document: Document, text: str) -> None:
             return
     listed.append({"host": host, "tls": str(Tls.PLAIN_HTTP)})
     document.marks[("registries", len(listed) - 1)] = origin
+
+
+def _says_target(document: Document) -> bool:
+    """Whether a target is said, be it a wrong one."""
+    target = document.tree.get("target", {})
+    return not isinstance(target, dict) or "registry" in target
 
 
 def _set(document: Document, keys: tuple[str, str], value: Any, origin: str) -> None:  # noqa: ANN401

@@ -190,9 +190,11 @@ def test_a_list_without_a_target_is_exported(source: RegistryServer, tmp_path: P
     whole_index("homeless").push(source, "homeless", "1")
     listed = tmp_path / "list.yaml"
     images = [{"source": f"{source.host}/homeless", "tags": ["1"]}]
-    listed.write_text(json.dumps({"images": images}))
+    listed.write_text(json.dumps({"target": {"prefix": "below"}, "images": images}))
     code, _, words = _imagebuild("export", listed, "-o", tmp_path / "export")
     assert code == 0, words
+    [entry] = json.loads((tmp_path / "export/index.json").read_bytes())["manifests"]
+    assert entry["annotations"]["imagebuild.mirror.prefix"] == "below"
     code, _, words = _imagebuild("import", tmp_path / "export")
     assert code == 2
     assert "--target REGISTRY" in words

@@ -318,6 +318,29 @@ def test_target_of_the_caller(tmp_path: Path, text: str, name: str) -> None:
     assert bool(plain) == text.startswith("http:")
 
 
+@pytest.mark.parametrize(
+    ("said", "name"),
+    [
+        ("", "nowhere.invalid"),
+        ("target: {prefix: trove}\n", "nowhere.invalid/trove"),
+        ("target: {registry: reg.example}\n", "reg.example"),
+    ],
+)
+def test_target_that_nobody_has_to_say(tmp_path: Path, said: str, name: str) -> None:
+    path = write(tmp_path / "list.yaml", f"{said}{IMAGE}")
+    assert load_list(str(path), nowhere="nowhere.invalid").value.target.name == name
+    given = load_list(str(path), target="given.example/a", nowhere="nowhere.invalid")
+    assert given.value.target.name == "given.example/a"
+
+
+@pytest.mark.parametrize("said", ["target: x", "target: {registry: a/b}", "target: {prefx: a}"])
+def test_wrong_target_is_told_where_none_has_to_be_said(tmp_path: Path, said: str) -> None:
+    path = write(tmp_path / "list.yaml", f"{said}\n{IMAGE}")
+    with pytest.raises(ConfigError) as caught:
+        load_list(str(path), nowhere="nowhere.invalid")
+    assert "target" in f"{caught.value.what}{caught.value.detail}"
+
+
 def test_plain_target_keeps_what_the_list_says_of_the_registry(tmp_path: Path) -> None:
     text = HEAD + "images: [{source: a, tags: 1}]\nregistries: [{host: 'x.y', concurrency: 2}]\n"
     (registry,) = load(tmp_path, text, "http://x.y").value.registries

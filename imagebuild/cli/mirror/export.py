@@ -79,10 +79,12 @@ def export(
     from imagebuild.cli.options import absolute
     from imagebuild.errors import ExitCode
     from imagebuild.mirror import export as engine
+    from imagebuild.mirror.carrying import NOWHERE
     from imagebuild.mirror.result import RunInterrupted
 
     place = absolute(output, "--output")
-    loaded = _load(mirror_list, target)
+    # A list that says no target is complete without: it is for the importing site.
+    loaded = load(mirror_list, target, NOWHERE)
     engine.is_tar(place)
     _, held = read_locks(lock_place(loaded, lock), locked=locked)
     goes_to = loaded.value.target
@@ -105,19 +107,6 @@ def export(
     if as_json:
         terminal.json(_document(done, loaded, place))
     context.exit(int(ExitCode.PUBLISH if done.report.failed else ExitCode.OK))
-
-
-def _load(mirror_list: str, target: str | None) -> LoadedList:
-    """The list; one that says no target is complete without: it is for the importing site."""
-    from imagebuild.errors import ConfigError
-    from imagebuild.mirror.carrying import NOWHERE
-
-    try:
-        return load(mirror_list, target)
-    except ConfigError as exc:
-        if target or "where copies go" not in f"{exc.what}{exc.detail}":
-            raise
-        return load(mirror_list, f"{NOWHERE}/")
 
 
 def _show(done: Exported) -> None:

@@ -59,11 +59,11 @@ locked_option = click.option(
 )  # fmt: skip
 
 
-def load(mirror_list: str, target: str | None) -> LoadedList:
-    """The list, with --target applied. Raises ConfigError."""
+def load(mirror_list: str, target: str | None, nowhere: str | None = None) -> LoadedList:
+    """The list, with --target applied; see `load_list` for `nowhere`. Raises ConfigError."""
     from imagebuild.mirror.loading import load_list
 
-    return load_list(mirror_list, target=target or None)
+    return load_list(mirror_list, target=target or None, nowhere=nowhere)
 
 
 def lock_place(loaded: LoadedList, lock: Path | None) -> Path | None:
