@@ -17,7 +17,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from imagebuild.errors import BuildError, ConfigError, ImagebuildError, Interrupted
+from imagebuild.errors import (
+    BuildError,
+    ConfigError,
+    ImagebuildError,
+    Interrupted,
+    PublishError,
+)
 from imagebuild.mirror.items import Item
 from imagebuild.mirror.lockfile import Lock
 from imagebuild.mirror.trees import parts_of
@@ -99,7 +105,8 @@ def propose(
 ) -> Proposal:
     """Look at all tags of ours in the list's target registry. Nothing is changed.
 
-    Raises what the client raises: who does not know what there is, removes nothing.
+    Raises what the client raises, and PublishError for a list of tags that lacks some: who does
+    not know what there is, removes nothing.
     """
     kept = _kept(items, needs)
     verdicts: list[Verdict] = []
@@ -198,7 +205,16 @@ def _of_repository(
     repository = dataclasses.replace(found[0].tag, tag="", digest="")
     #: Digest -> what stays and has it, or names it.
     stays: dict[str, str] = {}
-    for tag in client.tags(repository):
+    tags = client.tags(repository)
+    if unlisted := sorted(going.keys() - tags):
+        raise PublishError(
+            "the registry's list of tags is not whole: nothing is removed",
+            where=repository.name,
+            detail=f"{', '.join(unlisted[:20])}: there, and not in the list of {len(tags)} tags",
+            hint="other tags may have the same images; run it again when nobody else changes the "
+            "repository, and ask whether a proxy before the registry answers for it",
+        )
+    for tag in tags:
         if tag in going:
             continue
         there = client.head_manifest(dataclasses.replace(repository, tag=tag))

@@ -13,6 +13,7 @@ from imagebuild.mirror.items import Item
 from imagebuild.mirror.lockfile import Lock
 from imagebuild.mirror.prune import Fate, Proposal, Pruned, carry_out, propose
 from imagebuild.mirror.wants import ImageNames, Need, needs_of, read_version
+from imagebuild.registry.client import Client
 from imagebuild.registry.reference import Reference
 from tests.container_images import OCI, Image, image, index, layer
 from tests.mirror.airgap import client, whole_index
@@ -103,6 +104,18 @@ def test_an_image_of_a_strangers_tag_stays(server: RegistryServer) -> None:
     fates, _, _ = _prune(server, [], lock)
     assert fates == {"ours": Fate.SHARED}
     assert _tags(server, "strangers") == {"ours", "theirs"}
+
+
+def test_tags_that_the_registry_does_not_list(server: RegistryServer) -> None:
+    """Who does not see all tags does not know whose image it is: 404 is no tag to the client."""
+
+    class Blind(Client):
+        def tags(self, _reference: Reference) -> list[str]:
+            return []
+
+    lock = _ours(server, "unlisted", ours=whole_index("seen by none"))
+    with Blind(environ={}) as asked, pytest.raises(PublishError, match="list of tags"):
+        propose(asked, server.host, [], lock, ())
 
 
 def test_two_tags_of_one_image_go_together(server: RegistryServer) -> None:
