@@ -13,7 +13,9 @@ from typing import Any
 import click
 import pytest
 
+from imagebuild.cli.backupimage import build
 from imagebuild.cli.guestconf import COMMANDS, config
+from imagebuild.cli.mirror import mirror
 
 ROOT = Path(__file__).resolve().parents[2]
 HOST = "10.0.0.5:4000"
@@ -71,6 +73,21 @@ def test_every_option_has_its_variable(name: str) -> None:
         assert str(option.envvar).startswith("IMAGEBUILD_"), option.name
         assert option.show_envvar, option.name
         assert option.help, option.name
+
+
+def test_what_verbs_share_goes_by_one_variable() -> None:
+    """--image, --output and --as are of different things; the rest is said once for all."""
+    commands: list[click.Command | None] = [build]
+    for group in (config, mirror):
+        context = click.Context(group)
+        commands += [group.get_command(context, name) for name in group.list_commands(context)]
+    variables: dict[str, set[object]] = {}
+    for option in (p for c in commands if c for p in c.params if isinstance(p, click.Option)):
+        variables.setdefault(max(option.opts, key=len), set()).add(option.envvar)
+    several = {name for name, found in variables.items() if len(found) > 1}
+    assert several == {"--as", "--ca", "--image", "--output", "--target"}
+    assert variables["--control-plane-series"] == {"IMAGEBUILD_CONTROL_PLANE_SERIES"}
+    assert variables["--trove-series"] == {"IMAGEBUILD_TROVE_SERIES"}  # of what is built
 
 
 def test_render_prints() -> None:

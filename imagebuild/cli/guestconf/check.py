@@ -11,11 +11,11 @@ import click
 from imagebuild.cli import complete
 from imagebuild.cli.options import json_option
 from imagebuild.cli.terminal import one_line, terminal
+from imagebuild.cli.troveversions import chosen_versions, series_option, version_options
 
 if TYPE_CHECKING:
     from imagebuild.guestconf.findings import Finding
     from imagebuild.guestconf.reading import Source
-    from imagebuild.mirror.wants import Version
 
 SCHEMA_VERSION = 1
 
@@ -36,38 +36,23 @@ SCHEMA_VERSION = 1
     "control plane; of a file with another name, its groups tell]",
 )  # fmt: skip
 @click.option(
-    "--control-plane-series", "series", metavar="SERIES", shell_complete=complete.word("Series"),
-    envvar="IMAGEBUILD_CONTROL_PLANE_SERIES", show_envvar=True,
-    help="Series of Trove that reads them. [default: the newest]",
-)  # fmt: skip
-@click.option(
     "--online", is_flag=True, envvar="IMAGEBUILD_CONFIG_ONLINE", show_envvar=True,
     help="Ask the images' registries, too: whether they speak TLS, and want a login.",
 )  # fmt: skip
-@click.option(
-    "--datastore", "datastores", multiple=True, metavar="NAME:VERSION[=NAME]",
-    envvar="IMAGEBUILD_CONFIG_DATASTORE", show_envvar=True,
-    help="A datastore version, like mysql:8.4: would its guests find their images? Asks the "
-    "registries. Its name behind '=' where that is not its number (repeatable).",
-)  # fmt: skip
-@click.option(
-    "--cloud", metavar="NAME", envvar="IMAGEBUILD_CONFIG_CLOUD", show_envvar=True,
-    help="The same for all versions that Trove of this cloud has (of clouds.yaml; envvars: of "
-    "OS_*).",
-)  # fmt: skip
-@click.option(
-    "--region", metavar="NAME", envvar="IMAGEBUILD_REGION", show_envvar=True,
-    help="Region, where the cloud has several.",
-)  # fmt: skip
+@version_options(
+    "A datastore version, like mysql:8.4: would its guests find their images? Asks the registries.",
+    "The same for all versions that this cloud's Trove has",
+)
+@series_option("Series of Trove that reads them, like 2026.1.")
 @json_option
 def check(
     files: tuple[Path, ...],
     role: str | None,
-    series: str | None,
     online: bool,
     datastores: tuple[str, ...],
     cloud: str | None,
     region: str | None,
+    series: str | None,
     as_json: bool,
 ) -> int:
     """Find the known mistakes in trove.conf, trove-guestagent.conf or OpenStack-Ansible's
@@ -81,7 +66,7 @@ def check(
     from imagebuild.guestconf.reading import Role, configured, read
     from imagebuild.mirror.naming import NEWEST
 
-    versions = _versions(datastores, cloud, region)
+    versions = chosen_versions(datastores, cloud, region)
     chosen = {"control": Role.CONTROL, "guest": Role.GUEST, None: None}[role]
     sources = [source for file in files for source in read(file, chosen)]
     findings = list(check_sources(sources, series or NEWEST))
@@ -109,21 +94,6 @@ def check(
     else:
         _show(sources, findings, count)
     return int(ExitCode.CONFIG) if count else int(ExitCode.OK)
-
-
-def _versions(
-    datastores: Sequence[str], cloud: str | None, region: str | None
-) -> tuple[Version, ...]:
-    """Those that are named, and Trove's. Raises UsageError, and as `Service` does."""
-    from imagebuild.mirror.wants import read_version, versions_of
-
-    named = tuple(read_version(text) for text in datastores)
-    if not cloud:
-        return named
-    from imagebuild.cloud.connection import connect
-    from imagebuild.cloud.datastores import Datastores
-
-    return named + versions_of(Datastores(connect(cloud, region).database).versions())
 
 
 def _show(sources: Sequence[Source], findings: Sequence[Finding], count: int) -> None:

@@ -12,6 +12,7 @@ import click
 from imagebuild.cli import complete
 from imagebuild.cli.options import KeyValue, json_option
 from imagebuild.cli.terminal import one_line, terminal
+from imagebuild.cli.troveversions import series_option
 
 if TYPE_CHECKING:
     from imagebuild.guestconf.layouts import Layout, RenderedFile
@@ -48,7 +49,7 @@ def _file_option(name: str, envvar: str, help_text: str) -> Callable[[_F], _F]:
     "--layout kolla-ansible --output /etc/kolla/config",
 )
 @click.option(
-    "--mirror", "mirror_list", metavar="LIST", envvar="IMAGEBUILD_CONFIG_MIRROR",
+    "--mirror", "mirror_list", metavar="LIST", envvar="IMAGEBUILD_MIRROR_LIST",
     show_envvar=True, shell_complete=complete.mirror_list,
     help="The mirror list whose images guests are to use: a file, or a shipped list's name.",
 )  # fmt: skip
@@ -123,7 +124,7 @@ def _file_option(name: str, envvar: str, help_text: str) -> Callable[[_F], _F]:
 )  # fmt: skip
 @click.option(
     "--network-isolation/--no-network-isolation", "isolation", default=None,
-    envvar="IMAGEBUILD_CONFIG_NETWORK_ISOLATION", show_envvar=True,
+    envvar="IMAGEBUILD_NETWORK_ISOLATION", show_envvar=True,
     help="Whether users' networks are plugged into the database's container alone. [default: "
     "nothing is said, and Trove isolates]",
 )  # fmt: skip
@@ -132,11 +133,7 @@ def _file_option(name: str, envvar: str, help_text: str) -> Callable[[_F], _F]:
     envvar="IMAGEBUILD_CONFIG_DOCKER_BRIDGE", show_envvar=True,
     help="Address of docker's bridge in guests without network isolation.",
 )  # fmt: skip
-@click.option(
-    "--control-plane-series", "series", metavar="SERIES", shell_complete=complete.word("Series"),
-    envvar="IMAGEBUILD_CONTROL_PLANE_SERIES", show_envvar=True,
-    help="Series of Trove whose options are to be used. [default: the newest]",
-)  # fmt: skip
+@series_option("Series of Trove whose options are to be used, like 2026.1.")
 @click.option(
     "--layout", type=click.Choice(_LAYOUTS), default="plain", show_default=True,
     envvar="IMAGEBUILD_CONFIG_LAYOUT", show_envvar=True, help="How the control plane is deployed.",

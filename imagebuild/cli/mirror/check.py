@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from imagebuild.cli import complete
 from imagebuild.cli.mirror.options import (
     list_argument,
     load,
@@ -18,6 +17,7 @@ from imagebuild.cli.mirror.options import (
 )
 from imagebuild.cli.options import json_option
 from imagebuild.cli.terminal import terminal
+from imagebuild.cli.troveversions import series_option, version_options
 
 
 @click.command(
@@ -32,26 +32,13 @@ from imagebuild.cli.terminal import terminal
     "--deep", is_flag=True, envvar="IMAGEBUILD_MIRROR_DEEP", show_envvar=True,
     help="Read all blobs and check their digests; else the registry is asked whether it has them.",
 )  # fmt: skip
-@click.option(
-    "--datastore", "datastores", multiple=True, metavar="NAME:VERSION[=NAME]",
-    envvar="IMAGEBUILD_MIRROR_DATASTORE", show_envvar=True,
-    help="A datastore version, like mysql:8.4: would its guests find their images? Its name "
-    "behind '=' where that is not its number (repeatable).",
-)  # fmt: skip
-@click.option(
-    "--cloud", metavar="NAME", envvar="IMAGEBUILD_MIRROR_CLOUD", show_envvar=True,
-    help="Ask this cloud's Trove (of clouds.yaml; envvars: of OS_*) for its datastore versions.",
-)  # fmt: skip
-@click.option(
-    "--region", metavar="NAME", envvar="IMAGEBUILD_REGION", show_envvar=True,
-    help="Region, where the cloud has several.",
-)  # fmt: skip
-@click.option(
-    "--control-plane-series", "series", metavar="SERIES", shell_complete=complete.word("Series"),
-    envvar="IMAGEBUILD_CONTROL_PLANE_SERIES", show_envvar=True,
-    help="Series of Trove and its guests, like 2026.1: it decides where guests look for backup "
-    "images. [default: the newest]",
-)  # fmt: skip
+@version_options(
+    "A datastore version, like mysql:8.4: would its guests find their images?",
+    "The same for all versions that this cloud's Trove has",
+)
+@series_option(
+    "Series of Trove and its guests, like 2026.1: it decides where guests look for backup images."
+)
 @click.option(
     "--network-isolation/--no-network-isolation", "isolated", default=True, show_default=True,
     envvar="IMAGEBUILD_NETWORK_ISOLATION", show_envvar=True,

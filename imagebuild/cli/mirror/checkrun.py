@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,20 +13,14 @@ from imagebuild.cli.live import live
 from imagebuild.cli.mirror.options import client_of, items_of
 from imagebuild.cli.mirror.view import Notes
 from imagebuild.cli.terminal import Terminal, terminal
+from imagebuild.cli.troveversions import chosen_versions
 from imagebuild.errors import ImagebuildError, Interrupted, PreflightError
 from imagebuild.mirror.answers import Answer, Guests, Seen, answer
 from imagebuild.mirror.checking import Checker, Progress, Walk
 from imagebuild.mirror.items import Item
 from imagebuild.mirror.lockfile import Lock
 from imagebuild.mirror.naming import NEWEST
-from imagebuild.mirror.wants import (
-    Need,
-    Version,
-    names_of_list,
-    needs_of,
-    read_version,
-    versions_of,
-)
+from imagebuild.mirror.wants import Need, names_of_list, needs_of
 from imagebuild.registry.reference import Reference
 
 if TYPE_CHECKING:
@@ -79,9 +73,7 @@ def run(loaded: LoadedList, known: Lock, question: Question) -> Found:
     registry cannot, is the error of that image.
     """
     series = get_series(question.series or NEWEST).name
-    versions = [read_version(text) for text in question.datastores]
-    if question.cloud:
-        versions += _registered(question.cloud, question.region)
+    versions = chosen_versions(question.datastores, question.cloud, question.region)
     # A list may have two images for one use, as long as nobody asks which one is meant.
     names = names_of_list(loaded.value) if versions else {}
     needs = needs_of(versions, names, series)
@@ -166,13 +158,6 @@ def _wants_login(loaded: LoadedList) -> Callable[[str], bool]:
         return False
 
     return wants
-
-
-def _registered(cloud: str, region: str | None) -> Sequence[Version]:
-    from imagebuild.cloud.connection import connect
-    from imagebuild.cloud.datastores import Datastores
-
-    return versions_of(Datastores(connect(cloud, region).database).versions())
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from imagebuild.cli import complete
 from imagebuild.cli.mirror.options import (
     client_of,
     items_of,
+    jobs_option,
     list_argument,
     load,
     lock_option,
@@ -45,10 +46,7 @@ _SCHEMA_VERSION = 1
 @only_option
 @locked_option
 @lock_option
-@click.option(
-    "--jobs", type=click.IntRange(1, 64), metavar="N", envvar="IMAGEBUILD_MIRROR_JOBS",
-    show_envvar=True, default=4, show_default=True, help="Images at a time.",
-)  # fmt: skip
+@jobs_option
 @click.option(
     "--dry-run", is_flag=True, envvar="IMAGEBUILD_DRY_RUN", show_envvar=True,
     help="Say what would be fetched, write nothing.",

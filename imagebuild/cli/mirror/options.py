@@ -58,6 +58,13 @@ locked_option = click.option(
     help="The digests of the lock file, wherever the source's tags are now.",
 )  # fmt: skip
 
+#: --jobs; the parameter `jobs`.
+jobs_option = click.option(
+    "--jobs", type=click.IntRange(1, 64), metavar="N", envvar="IMAGEBUILD_MIRROR_JOBS",
+    show_envvar=True, default=4, show_default=True,
+    help="Images at a time; how much a registry is asked at a time is the list's `concurrency`.",
+)  # fmt: skip
+
 
 def load(mirror_list: str, target: str | None, nowhere: str | None = None) -> LoadedList:
     """The list, with --target applied; see `load_list` for `nowhere`. Raises ConfigError."""

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from imagebuild.cli import complete
 from imagebuild.cli.mirror.options import (
     client_of,
     items_of,
@@ -20,6 +19,7 @@ from imagebuild.cli.mirror.options import (
 )
 from imagebuild.cli.options import json_option
 from imagebuild.cli.terminal import terminal
+from imagebuild.cli.troveversions import chosen_versions, series_option, version_options
 
 if TYPE_CHECKING:
     from imagebuild.mirror.loading import LoadedList
@@ -40,27 +40,13 @@ _GARBAGE = (
 @list_argument
 @target_option
 @lock_option
-@click.option(
-    "--datastore", "datastores", multiple=True, metavar="NAME:VERSION[=NAME]",
-    envvar="IMAGEBUILD_MIRROR_DATASTORE", show_envvar=True,
-    help="A datastore version whose images stay, mysql:8.4 say; its name behind '=' where that "
-    "is not its number (repeatable).",
-)  # fmt: skip
-@click.option(
-    "--cloud", metavar="NAME", envvar="IMAGEBUILD_MIRROR_CLOUD", show_envvar=True,
-    help="Keep what this cloud's Trove has datastore versions for (of clouds.yaml; envvars: of "
-    "OS_*).",
-)  # fmt: skip
-@click.option(
-    "--region", metavar="NAME", envvar="IMAGEBUILD_REGION", show_envvar=True,
-    help="Region, where the cloud has several.",
-)  # fmt: skip
-@click.option(
-    "--trove-series", metavar="SERIES", envvar="IMAGEBUILD_TROVE_SERIES", show_envvar=True,
-    shell_complete=complete.word("Series"),
-    help="Series of the guest agent, like 2026.1: it decides where guests look for backup "
-    "images. [default: the newest]",
-)  # fmt: skip
+@version_options(
+    "A datastore version whose images stay, like mysql:8.4.",
+    "Keep what this cloud's Trove has datastore versions for",
+)
+@series_option(
+    "Series of Trove and its guests, like 2026.1: it decides where guests look for backup images."
+)
 @click.option(
     "--ignore-datastores", is_flag=True, envvar="IMAGEBUILD_MIRROR_IGNORE_DATASTORES",
     show_envvar=True, help="Nothing uses this registry but the list: ask no Trove.",
@@ -80,7 +66,7 @@ def prune(
     datastores: tuple[str, ...],
     cloud: str | None,
     region: str | None,
-    trove_series: str | None,
+    series: str | None,
     ignore_datastores: bool,
     apply: bool,
     as_json: bool,
@@ -110,7 +96,7 @@ def prune(
     if place is None:
         raise UsageError("a list from a pipe has no lock file: --lock FILE names it")
     known = read_lock(place)
-    needs = _needs(loaded, datastores, cloud, region, trove_series)
+    needs = _needs(loaded, datastores, cloud, region, series)
     done: Pruned | None = None
     with client_of(loaded.value, Notes(terminal)) as client:
         items = items_of(client, loaded)
@@ -145,14 +131,9 @@ def _needs(
 ) -> tuple[Need, ...]:
     from imagebuild.agent.series import get_series
     from imagebuild.mirror.naming import NEWEST
-    from imagebuild.mirror.wants import names_of_list, needs_of, read_version, versions_of
+    from imagebuild.mirror.wants import names_of_list, needs_of
 
-    versions = [read_version(text) for text in datastores]
-    if cloud:
-        from imagebuild.cloud.connection import connect
-        from imagebuild.cloud.datastores import Datastores
-
-        versions += versions_of(Datastores(connect(cloud, region).database).versions())
+    versions = chosen_versions(datastores, cloud, region)
     return needs_of(versions, names_of_list(loaded.value), get_series(series or NEWEST).name)
 
 

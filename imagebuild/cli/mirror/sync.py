@@ -16,6 +16,7 @@ from imagebuild.cli.mirror.options import (
     client_of,
     engine_option,
     items_of,
+    jobs_option,
     list_argument,
     load,
     lock_option,
@@ -55,11 +56,7 @@ if TYPE_CHECKING:
     help="Look for signatures that came to images since they were copied.",
 )  # fmt: skip
 @engine_option
-@click.option(
-    "--jobs", type=click.IntRange(1, 64), metavar="N", envvar="IMAGEBUILD_MIRROR_JOBS",
-    show_envvar=True, default=4, show_default=True,
-    help="Images at a time; what a registry is asked at a time is the list's concurrency.",
-)  # fmt: skip
+@jobs_option
 @click.option(
     "--metrics", type=click.Path(path_type=Path), metavar="FILE",
     envvar="IMAGEBUILD_MIRROR_METRICS", show_envvar=True, shell_complete=complete.place("file"),
