@@ -38,7 +38,8 @@ class Redirects:
 
     `apt_mirror` stands in for Ubuntu's or Debian's archive, `pip_index` for PyPI (its `simple`
     page), `urls` are beginnings of other addresses and what stands for them. `ca` is trusted
-    besides the base image's CAs. `environ` has the proxies.
+    besides the base image's CAs. `environ` has the proxies. Raises UsageError for a bad address,
+    ConfigError for a bad CA file.
     """
 
     apt_mirror: str = field(default="", repr=False)
@@ -60,6 +61,8 @@ class Redirects:
                         where=f"--redirect {redact(url)}",
                         detail="it would be written into the image",
                     )
+        if self.ca:
+            _certificates(self.ca)
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -92,7 +95,7 @@ class Redirects:
         return text
 
     def write(self, directory: Path) -> None:
-        """Make the directory that the build is lent. Raises ConfigError for a bad CA file."""
+        """Make the directory that the build is lent."""
         directory.mkdir(mode=0o700)
         for name in ("shell", "bin/apt-get"):
             target = directory / name

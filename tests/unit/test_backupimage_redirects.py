@@ -140,6 +140,6 @@ def test_an_address_that_gets_into_the_image_may_have_no_login() -> None:
 def test_a_ca_must_be_one(tmp_path: Path) -> None:
     (tmp_path / "ca").write_text("nothing\n")
     with pytest.raises(ConfigError, match="no certificate"):
-        Redirects(ca=tmp_path / "ca").write(tmp_path / "one")
+        Redirects(ca=tmp_path / "ca")
     with pytest.raises(ConfigError, match="cannot be read"):
-        Redirects(ca=tmp_path / "absent").write(tmp_path / "two")
+        Redirects(ca=tmp_path / "absent")
