@@ -118,7 +118,7 @@ def _target_options(function: Callable[..., Any]) -> Callable[..., Any]:
                 envvar="IMAGEBUILD_MIRROR_LIST", show_envvar=True,
                 shell_complete=complete.mirror_list,
                 help="Mirror list whose target it goes to, under the name that the list has for "
-                "it; with --target, that takes REGISTRY[/PREFIX].",
+                "it; --target, or else IMAGEBUILD_MIRROR_TARGET, then takes REGISTRY[/PREFIX].",
             ),
             click.option(
                 "--tag", "tags", multiple=True, metavar="TAG", envvar="IMAGEBUILD_BACKUP_TAG",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from imagebuild.backupimage.datastores import check_version, get_datastore
@@ -20,7 +20,12 @@ _PLAIN = "http://"
 
 
 def find_targets(
-    datastore: str, version: str, target: str, mirror_list: str, tags: Sequence[str]
+    datastore: str,
+    version: str,
+    target: str,
+    mirror_list: str,
+    tags: Sequence[str],
+    environ: Mapping[str, str] = os.environ,
 ) -> tuple[tuple[Reference, ...], tuple[RegistrySettings, ...]]:
     """All names of the image, the first one first; () when nobody says where it goes.
 
@@ -32,8 +37,9 @@ def find_targets(
     if mirror_list:
         from imagebuild.mirror.loading import load_list, registry_settings
 
+        target = target or environ.get("IMAGEBUILD_MIRROR_TARGET", "")
         value = load_list(mirror_list, target=target or None).value
-        settings = registry_settings(value, os.environ)
+        settings = registry_settings(value, environ)
         first, aliases = _of_list(value, name, version)
         tags = [*aliases, *tags]
     elif target:

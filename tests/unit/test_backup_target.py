@@ -78,6 +78,16 @@ def test_the_target_of_a_list_may_be_another(mirror: str) -> None:
     )
 
 
+def test_the_variable_of_mirror_lists_says_the_target_of_one(mirror: str) -> None:
+    def first(target: str, mirror_list: str) -> str:
+        environ = {"IMAGEBUILD_MIRROR_TARGET": "http://site.example:5000/p"}
+        return str(find_targets("mysql", "8.4", target, mirror_list, (), environ)[0][0])
+
+    assert first("", mirror) == "site.example:5000/p/backups-of-mysql:8.4"
+    assert first("other.example/p", mirror) == "other.example/p/backups-of-mysql:8.4"
+    assert first("r.example/x", "") == "r.example/x:8.4"
+
+
 @pytest.mark.parametrize(
     ("target", "tags"),
     [("r.example", ()), (f"r.example/x@sha256:{'0' * 64}", ()), ("", ("8.4.6",))],
