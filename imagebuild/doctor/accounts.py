@@ -14,12 +14,15 @@ from typing import Any
 from imagebuild.doctor.check import Check, Finding, Level, Need, Subject, ok
 from imagebuild.doctor.host import Host
 from imagebuild.errors import PreflightError
+from imagebuild.host.preflight import REGISTRY_PROGRAMS
 from imagebuild.registry.credentials import credential_files
 
 
 def docker(host: Host, subject: Subject) -> Iterator[Finding]:  # noqa: ARG001
-    """The docker daemon. Only backup images need it, so it never stops anything here."""
-    without = "building database backup images; nothing else needs docker"
+    """The docker daemon. buildah builds backup images as well, so it never stops anything here."""
+    without = "--engine docker and mirror serve --image; nothing else needs docker"
+    if not host.which("buildah"):
+        without = f"building database backup images (buildah does that, too), {without}"
     try:
         version = host.docker()
     except PreflightError as exc:
@@ -42,6 +45,20 @@ def docker(host: Host, subject: Subject) -> Iterator[Finding]:  # noqa: ARG001
     yield Finding(
         Level.WARNING, "docker cannot be used", detail=reason, prevents=without,
         install=install, run=run, advice=advice,
+    )  # fmt: skip
+
+
+def registry(host: Host, subject: Subject) -> Iterator[Finding]:  # noqa: ARG001
+    """The program of a registry of one's own; mirrors may go to any other."""
+    names = [name for name in REGISTRY_PROGRAMS if host.which(name)]
+    if names:
+        yield ok(f"{names[0]}, which mirror serve starts")
+        return
+    yield Finding(
+        Level.WARNING, "there is no registry to start on this host",
+        detail=f"neither {' nor '.join(REGISTRY_PROGRAMS)} is installed",
+        prevents="mirror serve, unless docker runs it (--image); nothing else needs it",
+        install=("docker-registry",),
     )  # fmt: skip
 
 
@@ -189,4 +206,5 @@ CHECKS = (
     Check("clouds", "publishing", "OpenStack logins", frozenset({Need.PUBLISH}), clouds),
     Check("registries", "mirroring", "registry logins", frozenset({Need.MIRROR}), registries),
     Check("docker", "mirroring", "docker", frozenset({Need.MIRROR}), docker),
+    Check("registry", "mirroring", "a registry of one's own", frozenset({Need.MIRROR}), registry),
 )

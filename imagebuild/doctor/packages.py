@@ -30,6 +30,7 @@ _NAMES: Mapping[Family, Mapping[str, str]] = {
     Family.FEDORA: {
         "binfmt-support": "",  # systemd's own, there
         "debian-archive-keyring": "debian-keyring",
+        "docker-registry": "docker-distribution",
         "docker.io": "moby-engine",
         "genisoimage": "xorriso",
         "gnupg": "gnupg2",

@@ -45,6 +45,9 @@ VERIFY_TOOLS = {
     "setpriv": "util-linux",
 }
 
+#: distribution's registry, which `mirror serve` starts, as Debian and as upstream call it.
+REGISTRY_PROGRAMS = ("docker-registry", "registry")
+
 #: Debian's architecture -> what `uname -m` says, and wheels' platform tags.
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 

@@ -24,10 +24,10 @@ from typing import Any
 
 from imagebuild.errors import BuildError, ConfigError, PreflightError, UsageError
 from imagebuild.files import MIB, read_limited
+from imagebuild.host.preflight import REGISTRY_PROGRAMS
 from imagebuild.host.run import base_env, spawn, which
 from imagebuild.registry.settings import is_loopback
 
-_PROGRAMS = ("docker-registry", "registry")
 CONFIG = "registry.yml"
 #: Seconds for a registry to answer, and one to end after SIGTERM.
 _START, _STOP = 30.0, 10.0
@@ -169,12 +169,12 @@ def command_of(service: Service, config: Path, image: str = "") -> list[str]:
     Raises PreflightError where there is neither.
     """
     if not image:
-        for name in _PROGRAMS:
+        for name in REGISTRY_PROGRAMS:
             if found := which(name):
                 return [found, "serve", str(config)]
         raise PreflightError(
             "there is no registry to start",
-            detail=f"neither {' nor '.join(_PROGRAMS)} is installed",
+            detail=f"neither {' nor '.join(REGISTRY_PROGRAMS)} is installed",
             hint="apt install docker-registry; or run its container: --image "
             "docker.io/library/registry:2",
         )

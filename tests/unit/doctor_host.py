@@ -36,7 +36,8 @@ class Facts:
 
     distribution: str = "debian"
     programs: frozenset[str] = frozenset(
-        {n for t in {**BUILD_TOOLS, **BOOT_TOOLS, **VERIFY_TOOLS} for n in t.split("|")} | {"sudo"}
+        {n for t in {**BUILD_TOOLS, **BOOT_TOOLS, **VERIFY_TOOLS} for n in t.split("|")}
+        | {"sudo", "docker-registry"}
     )
     versions: Mapping[str, str] = field(default_factory=lambda: VERSIONS)
     python: tuple[int, int, int] = (3, 11, 2)

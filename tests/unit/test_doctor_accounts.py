@@ -46,6 +46,32 @@ def test_docker_is_never_more_than_a_warning(
     assert report.prevented == []
 
 
+def test_buildah_builds_backup_images_without_docker() -> None:
+    def prevented(*programs: str) -> str:
+        host = Described(Facts(docker_problem="timed out", programs=ALL | set(programs)))
+        return one(host, "docker", Level.WARNING).prevents
+
+    assert prevented().startswith("building database backup images")
+    assert prevented("buildah").startswith("--engine docker")
+
+
+@pytest.mark.parametrize(
+    ("distribution", "command"),
+    [("debian", "apt-get install docker-registry"), ("fedora", "dnf install docker-distribution")],
+)
+def test_registry_of_one_s_own_is_never_more_than_a_warning(
+    distribution: str, command: str
+) -> None:
+    without = ALL - {"docker-registry"}
+    host = Described(Facts(distribution, programs=without))
+    finding = one(host, "registry", Level.WARNING)
+    assert "mirror serve" in finding.prevents
+    assert remedy(host, finding) == command
+    assert examine(host, subject(Need.MIRROR), ask_network=False).prevented == []
+    by_upstreams_name = Described(Facts(distribution, programs=without | {"registry"}))
+    assert found(by_upstreams_name, "registry")[0].level is Level.OK
+
+
 def test_docker_on_fedora_has_another_name() -> None:
     host = Described(Facts("fedora", docker_problem="FileNotFoundError"))
     assert remedy(host, one(host, "docker", Level.WARNING)) == "dnf install moby-engine"

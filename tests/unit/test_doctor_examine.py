@@ -35,7 +35,7 @@ def test_a_host_on_which_all_is_well() -> None:
 def test_only_what_is_needed_is_asked() -> None:
     report = examine(Described(Facts()), subject(Need.MIRROR), ask_network=False, checks=LOCAL)
     ids = {r.check.id for r in report.results}
-    assert ids == {"python", "proxies", "certificates", "registries", "docker"}
+    assert ids == {"python", "proxies", "certificates", "registries", "docker", "registry"}
     boot = examine(Described(Facts()), subject(Need.BOOT), ask_network=False, checks=LOCAL)
     assert {"kvm", "firmware", "boot-programs"} <= {r.check.id for r in boot.results}
     assert "build-programs" not in {r.check.id for r in boot.results}
