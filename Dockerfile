@@ -21,6 +21,10 @@
 #   packages), MKNOD (device nodes of the tree and of the worker's /dev).
 # No devices, no --privileged, no host network, no docker socket.
 #
+# Mirroring from registry to registry, exports and Trove's configuration need no right at all.
+# What mirrors know of their tags (lock files of lists that come with the tool) is in /cache, too.
+# There is no registry (`mirror serve`), docker or buildah (`backup-image build`) in it.
+#
 # Building it needs BuildKit, for the secrets: the default since Docker 23, and to be had with
 # DOCKER_BUILDKIT=1 before. Where packages come from is the builder's business and stays out of
 # the image: proxies are Docker's predefined build arguments (--build-arg http_proxy=…, which no
@@ -79,7 +83,8 @@ LABEL org.opencontainers.image.title="imagebuild" \
 COPY --from=build /opt/imagebuild /opt/imagebuild
 ENV PATH=/opt/imagebuild/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     IMAGEBUILD_CACHE_DIR=/cache \
-    IMAGEBUILD_IMAGES_DIR=/images
+    IMAGEBUILD_IMAGES_DIR=/images \
+    XDG_STATE_HOME=/cache/state
 VOLUME ["/cache", "/images"]
 # root: sudo would be one thing more to allow. The images belong to root on the host, too.
 ENTRYPOINT ["imagebuild"]

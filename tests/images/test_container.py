@@ -212,12 +212,16 @@ def test_tool_runs(container: Container) -> None:
     listed = container.run("profile", "list", "--json")
     names = {p["name"] for p in json.loads(listed.stdout)["profiles"]}
     assert names == {p.stem for p in (REPO / "profiles").glob("[!_]*.yaml")}
+    listed = container.run("mirror", "list", "--json")
+    assert [found["name"] for found in json.loads(listed.stdout)["lists"]] == ["trove"]
 
 
 def test_image_says_what_it_is(container: Container) -> None:
     config = container.engine.api.images.get(_IMAGE).attrs["Config"]
     assert config["Entrypoint"] == ["imagebuild"]
     assert set(config["Volumes"]) == {"/cache", "/images"}
+    # What a mirror knows of its tags outlives the container.
+    assert "XDG_STATE_HOME=/cache/state" in config["Env"]
     assert config["Labels"]["org.opencontainers.image.title"] == "imagebuild"
 
 
