@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -375,7 +376,7 @@ def test_token_server_refuses_the_login(fake: Fake) -> None:
 
 
 @pytest.mark.parametrize("login", [{}, {"username": "me", "password": PASSWORD}])
-def test_token_server_refuses_one_repository(fake: Fake, login: dict[str, str]) -> None:
+def test_token_server_refuses_one_repository(fake: Fake, login: dict[str, Any]) -> None:
     """As GHCR does for what is private, or not there: the others may be asked for."""
     tokens = TokenServer(fake)
     tokens.private = "trove%2Fmysql"
