@@ -41,8 +41,9 @@ class Workers:
         with self._lock:
             if len(self._threads) < self._count:
                 thread = threading.Thread(target=self._work, daemon=True)
-                self._threads.append(thread)
                 thread.start()
+                # After that: one that a signal has kept from starting cannot be joined.
+                self._threads.append(thread)
 
     def map(self, function: Callable[[A], B], values: Iterable[A]) -> list[B]:
         """What the function makes of each value, in their order.
