@@ -257,15 +257,14 @@ class Checker:
         """
         errors: dict[tuple[str, str], ImagebuildError] = {}
         news: queue.SimpleQueue[int | tuple[str, str]] = queue.SimpleQueue()
+        #: Of each registry's blob, where it is read: the first repository that has it.
         first: dict[tuple[str, str], tuple[str, str]] = {}
-        for reference, blob in wanted:
-            first.setdefault((reference.registry, blob.digest), (reference.name, blob.digest))
 
         def one(reference: Reference, blob: Descriptor) -> None:
             key, shared = (reference.name, blob.digest), (reference.registry, blob.digest)
             try:
                 wrong = None if self._client.has_blob(reference, blob) else (Flaw.NO_BLOB, "")
-                if self._deep and not wrong and first[shared] == key:
+                if self._deep and not wrong and first.setdefault(shared, key) == key:
                     wrong = self._read[shared] = self._read_blob(reference, blob, news.put)
                 self._blobs[key] = wrong
             except BuildError as exc:
@@ -281,7 +280,7 @@ class Checker:
         for reference, blob in wanted:
             self._workers.put(lambda r=reference, b=blob: one(r, b), blob.size)  # type: ignore[misc]
         done = read = 0
-        total = sum(b.size for r, b in wanted if first[r.registry, b.digest] == (r.name, b.digest))
+        total = sum({(r.registry, b.digest): b.size for r, b in wanted}.values())
         while done < len(wanted):
             told = wait_for(news, self._stop)
             if isinstance(told, int):

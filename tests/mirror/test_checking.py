@@ -116,6 +116,22 @@ def test_only_a_deep_look_finds_a_changed_byte(server: RegistryServer, client: C
     assert told[-1] == (5, 5, size, size)
 
 
+def test_a_blob_is_read_in_a_repository_that_has_it(server: RegistryServer, client: Client) -> None:
+    """A list's first repository may have lost what all share: the others' bytes count yet."""
+    for name in ("one", "two"):
+        made = _fresh(server, f"read-{name}", b"read once")
+    lost = sha256(made.children[0].blobs[2])
+    hexdigest = lost.partition(":")[2]
+    for link in server.data.rglob(f"read-one/_layers/sha256/{hexdigest}/link"):
+        link.unlink()
+    place = server.blob_file(lost)
+    place.write_bytes(bytes(b ^ 1 for b in place.read_bytes()))
+    walks = check_images(
+        client, [_reference(server, f"read-{n}") for n in ("one", "two")], deep=True
+    )
+    assert [[p.flaw for p in w.problems] for w in walks] == [[Flaw.NO_BLOB], [Flaw.BAD_BLOB]]
+
+
 def test_a_registry_that_does_not_answer_is_an_error_of_its_images(
     tmp_path: Path, client: Client, server: RegistryServer
 ) -> None:
