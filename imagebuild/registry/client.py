@@ -55,6 +55,10 @@ _NO_API = (400, 404, 405, 406, 501)
 _PUSH = "pull,push"
 
 
+class _BrokenOffError(TemporaryError):
+    """An answer began, and did not end."""
+
+
 class Client:
     """Speaks to registries; may be used by several threads at once. Close it, or use `with`.
 
@@ -106,6 +110,15 @@ class Client:
 
     def get_manifest(self, reference: Reference) -> Manifest:
         """The manifest or index, by digest when the reference has one."""
+        for attempt in range(1, ATTEMPTS):
+            try:
+                return self._manifest(reference)
+            except _BrokenOffError as exc:
+                seconds = self._exchange.back_off(attempt)
+                self._exchange.wait(seconds, reference.registry, exc.detail)
+        return self._manifest(reference)
+
+    def _manifest(self, reference: Reference) -> Manifest:
         wanted = reference.digest or reference.tag
         headers = {"Accept": _ACCEPT}
         with self._request("GET", reference, f"manifests/{wanted}", headers) as answer:
@@ -401,7 +414,7 @@ def _read(answer: requests.Response, reference: Reference) -> bytes:
             if len(data) > _LARGEST_MANIFEST:
                 raise ConfigError("the manifest is too large for one", where=str(reference))
     except (requests.RequestException, OSError) as exc:
-        raise TemporaryError(
+        raise _BrokenOffError(
             "a download broke off", where=str(reference), detail=reason(exc), hint="try again"
         ) from None
     return data

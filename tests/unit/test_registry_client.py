@@ -214,6 +214,18 @@ def test_close_ends_the_waiting_of_other_threads(
     assert len(caught) == 1
 
 
+@pytest.mark.parametrize("cuts", [3, 4])
+def test_manifest_that_breaks_off_is_asked_for_again(fake: Fake, cuts: int) -> None:
+    fake.meddle = lambda h: len(fake.asked) <= cuts and h.cut(b"{", 1000)
+    with connect(fake) as client:
+        if cuts == 3:
+            assert client.get_manifest(reference(fake)).digest == TINY.digest
+        else:
+            with pytest.raises(TemporaryError, match="broke off"):
+                client.get_manifest(reference(fake))
+    assert len(fake.asked) == 4
+
+
 # --- blobs ---
 
 
