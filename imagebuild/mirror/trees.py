@@ -143,7 +143,8 @@ def select(index: Manifest, platforms: Sequence[str], where: str) -> Manifest:
         raise no_platform(missing, [platform_of(e) for e in images], where)
     nested = [e for e in images if e.get("mediaType") in INDEXES and not platform_of(e)]
     kept = [e for e in images if e in nested or any(_fits(e, w) for w in wanted)]
-    digests = {e.get("digest") for e in kept}
+    # Whether they are digests, whoever reads what is below finds out.
+    digests = {str(e.get("digest")) for e in kept}
     chosen = [e for e in entries if e in kept or _attested(e) in digests]
     if len(chosen) == len(entries):
         return index

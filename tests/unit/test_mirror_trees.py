@@ -189,6 +189,16 @@ def test_select_keeps_what_it_cannot_judge() -> None:
     assert kept["annotations"]["a"] == "b"
 
 
+def test_select_from_a_damaged_index() -> None:
+    """What is wrong with what is chosen is told by whoever reads it; nothing else comes out."""
+    document = json.loads(index(image([], "amd64"), image([], "arm64")).manifest)
+    for digest in ([], {}, None):
+        document["manifests"][0]["digest"] = digest
+        chosen = select(of(document, OCI["index"]), ["linux/amd64"], WHERE)
+        with pytest.raises(ConfigError, match="damaged"):
+            parts_of(chosen, WHERE)
+
+
 @pytest.mark.parametrize(
     ("there", "wanted", "fits"),
     [
