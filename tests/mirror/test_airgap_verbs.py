@@ -73,8 +73,9 @@ def test_the_way_of_a_list(
     )  # fmt: skip
     tar, lock = tmp_path / "way.tar", tmp_path / "list.lock.yaml"
     code, plan, _ = _imagebuild("export", listed, "-o", tar, "--dry-run", "--json")
-    assert (code, [i["outcome"] for i in plan["images"]]) == (0, ["copied"] * 2)
-    assert plan["images"][0]["bytes_to_fetch"] > 2000
+    assert (code, plan["images"]) == (0, 2)
+    assert [i["action"] for i in plan["results"]] == ["copy"] * 2
+    assert plan["results"][0]["bytes_to_fetch"] > 2000
     assert not tar.exists()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["list.yaml"]
 
@@ -156,6 +157,8 @@ def test_partly_is_6(source: RegistryServer, target: RegistryServer, tmp_path: P
         tmp_path / "list.yaml", source.host, target.host,
         {"source": "partly", "tags": ["1", "none"]},
     )  # fmt: skip
+    code, plan, _ = _imagebuild("export", listed, "-o", tmp_path / "x.tar", "--dry-run", "--json")
+    assert (code, [i["action"] for i in plan["results"]]) == (6, ["copy", "missing"])
     code, told, words = _imagebuild("export", listed, "-o", tmp_path / "x.tar", "--json")
     assert (code, told["images"]) == (6, 1)
     assert "the source does not have the tag" in words

@@ -117,24 +117,21 @@ def _show(done: Exported) -> None:
 
 
 def _show_plan(plan: MirrorPlan, loaded: LoadedList, place: Path, *, as_json: bool) -> None:
+    from imagebuild.cli.mirror import planview
     from imagebuild.cli.tables import Tables
     from imagebuild.units import size
 
-    rows = [
-        (str(p.item.source), p.outcome.value, size(p.bytes_to_move or 0),
-         p.error.what if p.error else "")
-        for p in plan.planned
-    ]  # fmt: skip
     if as_json:
         terminal.json({
             "schema_version": _SCHEMA_VERSION,
             "list": str(loaded.path),
             "output": str(place),
             "dry_run": True,
-            "images": [
+            "images": len(plan.planned),
+            "results": [
                 {
                     "source": str(p.item.source),
-                    "outcome": p.outcome.value,
+                    "action": planview.action_of(p)[0],
                     "bytes_to_fetch": p.bytes_to_move or 0,
                     "error": p.error.to_json() if p.error else None,
                 }
@@ -142,10 +139,17 @@ def _show_plan(plan: MirrorPlan, loaded: LoadedList, place: Path, *, as_json: bo
             ],
         })  # fmt: skip
         return
+    rows = [
+        (str(p.item.source), planview.action_of(p)[0],
+         "-" if p.error else size(p.bytes_to_move or 0))
+        for p in plan.planned
+    ]  # fmt: skip
     Tables(terminal.out).table(
-        f"to {place}", ("image", "outcome", "to fetch", ""), rows, {"to fetch"}
-    )
+        f"to {place}", ("image", "action", "to fetch"), rows, ("to fetch",),
+        [planview.action_of(p)[1] for p in plan.planned],
+    )  # fmt: skip
     terminal.info(f"{size(sum(p.bytes_to_move or 0 for p in plan.planned))} to fetch in all")
+    planview.tell_errors(terminal, plan)
 
 
 def _document(done: Exported, loaded: LoadedList, place: Path) -> dict[str, Any]:

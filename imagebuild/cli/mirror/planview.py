@@ -55,17 +55,27 @@ def show(to: Terminal, loaded: LoadedList, plan: MirrorPlan) -> None:
 
     target = loaded.value.target.name
     rows = [_cells(p, target) for p in plan.planned]
-    styles = [_ACTIONS[p.outcome][1] for p in plan.planned]
+    styles = [action_of(p)[1] for p in plan.planned]
     columns = ("image", "action", "source", "digest", "to move", "to share")
     tables = Tables(to.out)
     tables.table(f"Mirror plan to {target}", columns, rows, ("to move", "to share"), styles)
     move, mount = _sum(plan, "bytes_to_move"), _sum(plan, "bytes_to_mount")
-    counts = Counter(_ACTIONS[p.outcome][0] for p in plan.planned)
+    counts = Counter(action_of(p)[0] for p in plan.planned)
     told = ", ".join(f"{n} {action}" for action, n in counts.items())
     shared = f", {size(mount)} are there in other repositories" if mount else ""
     to.info(f"{told or 'nothing'}; {size(move)} to move{shared}")
     if plan.engine:
         warn_of_docker(to)
+    tell_errors(to, plan)
+
+
+def action_of(planned: Planned) -> tuple[str, str]:
+    """What would be done with an image, and its style; or why nothing can be."""
+    return _ACTIONS[planned.outcome]
+
+
+def tell_errors(to: Terminal, plan: MirrorPlan) -> None:
+    """What is wrong with the plan's images, on stderr: each error once."""
     errors = [p.error for p in plan.planned if p.error and p.outcome is not Outcome.SKIPPED]
     for error in {str(e): e for e in errors}.values():
         to.error(error)
@@ -111,7 +121,7 @@ def _cells(planned: Planned, below: str) -> list[str]:
     digest = planned.wanted.digest.removeprefix("sha256:")[:12] if planned.wanted else "-"
     return [
         one_line(name),
-        _ACTIONS[planned.outcome][0],
+        action_of(planned)[0],
         str(item.source.name) + (f":{item.source.tag}" if item.source.tag else ""),
         digest,
         "-" if planned.error or planned.bytes_to_move is None else size(planned.bytes_to_move),
@@ -128,7 +138,7 @@ def _result(planned: Planned) -> dict[str, Any]:
     return {
         "source": str(item.source),
         "target": str(item.target),
-        "action": _ACTIONS[planned.outcome][0],
+        "action": action_of(planned)[0],
         "digest": planned.wanted.digest if planned.wanted else "",
         "source_digest": planned.source.digest if planned.source else "",
         "there": planned.there.digest if planned.there else "",
