@@ -23,8 +23,8 @@ def read_file(path: Path, key: str) -> str:
         raise ConfigError(
             "cannot read a password file",
             where=str(path),
-            detail=str(exc),
-            hint=f"check the key {key}",
+            detail=exc.strerror or str(exc),
+            hint=f"check {key}",
         ) from exc
     try:
         text = data.decode()
