@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from imagebuild.cli import complete
+from imagebuild.cli.mirror.options import target_option
 from imagebuild.cli.options import KeyValue, json_option
 from imagebuild.cli.terminal import one_line, terminal
 from imagebuild.cli.troveversions import series_option
@@ -53,10 +54,7 @@ def _file_option(name: str, envvar: str, help_text: str) -> Callable[[_F], _F]:
     show_envvar=True, shell_complete=complete.mirror_list,
     help="The mirror list whose images guests are to use: a file, or a shipped list's name.",
 )  # fmt: skip
-@click.option(
-    "--target", metavar="REGISTRY[/PREFIX]", envvar="IMAGEBUILD_MIRROR_TARGET", show_envvar=True,
-    help="Where the copies are, in place of what the list says.",
-)  # fmt: skip
+@target_option
 @click.option(
     "--image", "images", multiple=True, type=KeyValue(), metavar="DATASTORE=NAME",
     envvar="IMAGEBUILD_CONFIG_IMAGE", show_envvar=True,
