@@ -192,7 +192,8 @@ def test_select_keeps_what_it_cannot_judge() -> None:
 def test_select_from_a_damaged_index() -> None:
     """What is wrong with what is chosen is told by whoever reads it; nothing else comes out."""
     document = json.loads(index(image([], "amd64"), image([], "arm64")).manifest)
-    for digest in ([], {}, None):
+    digests: tuple[object, ...] = ([], {}, None)
+    for digest in digests:
         document["manifests"][0]["digest"] = digest
         chosen = select(of(document, OCI["index"]), ["linux/amd64"], WHERE)
         with pytest.raises(ConfigError, match="damaged"):
