@@ -31,6 +31,8 @@ _LARGEST_INDEX = 16 * MIB
 _LARGEST_HEADER = MIB
 _MOST_MEMBERS = 1_000_000
 _BLOCK = 1 << 20
+#: Of a header's numbers: any file's size has fewer.
+_DIGITS = re.compile(r"[0-9]{1,20}")
 _BLOB = re.compile(r"blobs/sha256/([0-9a-f]{64})")
 _COMPRESSED = {b"\x1f\x8b": "gzip -d", b"\x28\xb5\x2f\xfd": "zstd -d", b"BZh": "bzip2 -d",
                b"\xfd7zXZ": "xz -d"}  # fmt: skip
@@ -276,20 +278,23 @@ class _Tar:
         """What a header says of the next one: a name or a size that does not fit into it."""
         if size > _LARGEST_HEADER:
             raise self._bad(f"a header of {size} bytes")
-        text = self._at(start, size).decode("utf-8", "surrogateescape")
+        data = self._at(start, size)
         if member.type == tarfile.GNUTYPE_LONGNAME:
-            return {"path": text.rstrip("\0")}
+            return {"path": _text(data.rstrip(b"\0"))}
         if member.type == tarfile.XGLTYPE:
             return {}
         found: dict[str, str] = {}
-        while text:
-            length, _, rest = text.partition(" ")
-            if not length.isdecimal() or not 0 < int(length) <= len(text):
+        while data:
+            # It counts bytes, and a user's name may have others than ASCII.
+            length, _, rest = data.partition(b" ")
+            if not _DIGITS.fullmatch(_text(length)) or not 0 < int(length) <= len(data):
                 raise self._bad("a header that is not in the form of pax")
-            key, _, value = rest[: int(length) - len(length) - 2].partition("=")
-            found[key] = value
-            text = text[int(length) :]
-        if not found.get("size", "0").isdecimal() or any(k.startswith("GNU.sparse") for k in found):
+            key, _, value = rest[: int(length) - len(length) - 2].partition(b"=")
+            found[_text(key)] = _text(value)
+            data = data[int(length) :]
+        if not _DIGITS.fullmatch(found.get("size", "0")) or any(
+            k.startswith("GNU.sparse") for k in found
+        ):
             raise self._bad("a file with holes in it")
         return found
 
@@ -307,6 +312,10 @@ class _Tar:
             detail=detail,
             hint="copy the export again from where it was made",
         )
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
 
 
 def _name(digest: str) -> str:
