@@ -156,6 +156,7 @@ def test_secrets_are_written_when_asked_for(tmp_path: Path) -> None:
     ("argv", "code", "said"),
     [
         ((), 2, "no image is named"),
+        ((), 2, "that say their `datastore`"),
         (("--image=redis=a/b",), 2, "a datastore and its image are expected"),
         (("--image=mysql=a/b:8.4",), 3, "it has a tag"),
         (("--target=a/b", "--image=mysql=a/b"), 2, "--target belongs to --mirror"),

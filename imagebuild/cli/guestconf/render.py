@@ -251,7 +251,8 @@ def _images(
     if not mirrored.images and not database and not backup:
         raise UsageError(
             "no image is named",
-            hint="--mirror LIST takes those of a mirror list; --image mysql=HOST/NAME names one",
+            hint="--mirror LIST takes those of a mirror list that say their `datastore`; --image "
+            "mysql=HOST/NAME names one",
         )
     found = {}
     for manager, default in DEFAULT_IMAGES.items():
