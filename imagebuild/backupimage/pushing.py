@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from imagebuild.backupimage.image import BackupImage
 from imagebuild.errors import PreflightError
+from imagebuild.registry.layout import MARK, NAME
 from imagebuild.registry.reference import Reference
 
 if TYPE_CHECKING:
@@ -55,9 +56,7 @@ def write_tar(image: BackupImage, names: Sequence[str], target: Path) -> None:
     import json
 
     entries: list[dict[str, Any]] = [
-        image.manifest.descriptor.to_json()
-        | {"annotations": {"org.opencontainers.image.ref.name": name}}
-        for name in names
+        image.manifest.descriptor.to_json() | {"annotations": {NAME: name}} for name in names
     ]
     index = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json",
              "manifests": entries}  # fmt: skip
@@ -66,7 +65,7 @@ def write_tar(image: BackupImage, names: Sequence[str], target: Path) -> None:
             place = Path(file.name)
             try:
                 with tarfile.open(fileobj=file, mode="w") as archive:
-                    _add(archive, "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
+                    _add(archive, "oci-layout", MARK)
                     _add(archive, "index.json", json.dumps(index).encode())
                     for blob in (image.manifest.descriptor, *image.blobs):
                         entry = tarfile.TarInfo(f"blobs/{blob.digest.replace(':', '/')}")

@@ -28,19 +28,18 @@ from imagebuild.files import MIB
 from imagebuild.mirror.carrying import Carried, carry
 from imagebuild.mirror.copier import run_plan
 from imagebuild.mirror.items import Item
-from imagebuild.mirror.layoutfiles import INDEX, NAME
+from imagebuild.mirror.layoutfiles import INDEX
 from imagebuild.mirror.layouttarget import LayoutTarget
 from imagebuild.mirror.lockfile import Lock
 from imagebuild.mirror.planning import MirrorPlan, make_plan
 from imagebuild.mirror.result import BAD, Report
 from imagebuild.mirror.trees import parts_of
-from imagebuild.registry.layout import Layout
+from imagebuild.registry.layout import MARK, NAME, Layout
 from imagebuild.registry.manifest import Descriptor, read_manifest
 
 if TYPE_CHECKING:
     from imagebuild.registry.client import Client
 
-_MARK = b'{"imageLayoutVersion":"1.0.0"}'
 _BESIDE = re.compile(r"(?P<repository>.+):sha256-(?P<hex>[0-9a-f]{64})(?:\.[a-z]+)?")
 _COMPRESSED = (".gz", ".tgz", ".zst", ".xz", ".bz2")
 #: Bytes that are left free on a disk where there is room.
@@ -250,7 +249,7 @@ def _write_tar(layout: Layout, content: _Content, place: Path) -> None:
                         if frugal:
                             path.unlink()
                     _add_bytes(archive, INDEX, index)
-                    _add_bytes(archive, "oci-layout", _MARK)
+                    _add_bytes(archive, "oci-layout", MARK)
                 file.flush()
                 os.fsync(file.fileno())
             new.replace(place)

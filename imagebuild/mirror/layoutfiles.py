@@ -20,10 +20,9 @@ from typing import IO, Any, Protocol
 
 from imagebuild.errors import ConfigError, PreflightError
 from imagebuild.files import MIB, open_regular
+from imagebuild.registry.layout import NAME
 from imagebuild.registry.manifest import Descriptor
 
-#: The annotation of an index.json's entry that holds a name (annotations.md).
-NAME = "org.opencontainers.image.ref.name"
 INDEX = "index.json"
 _MARK = "oci-layout"
 _LARGEST_INDEX = 16 * MIB

@@ -12,15 +12,16 @@ import json
 from collections.abc import Iterator
 
 from imagebuild.errors import BuildError, ConfigError
-from imagebuild.files import MIB
 from imagebuild.mirror.layoutfiles import LayoutFiles, entries_of
-from imagebuild.registry.manifest import INDEXES, Descriptor, Manifest, read_manifest
+from imagebuild.registry.manifest import (
+    INDEXES,
+    LARGEST_MANIFEST,
+    LARGEST_SMALL_BLOB,
+    Descriptor,
+    Manifest,
+    read_manifest,
+)
 from imagebuild.registry.reference import Reference
-
-#: What registries take at most (distribution specification, "Pushing Manifests").
-_LARGEST_MANIFEST = 4 * MIB
-#: Of a blob that is read into memory: configurations.
-_LARGEST_SMALL_BLOB = 8 * MIB
 
 
 class LayoutSource:
@@ -49,7 +50,7 @@ class LayoutSource:
 
     def get_blob(self, reference: Reference, blob: Descriptor) -> bytes:
         """A small blob."""
-        if blob.size > _LARGEST_SMALL_BLOB:
+        if blob.size > LARGEST_SMALL_BLOB:
             raise self._damaged(
                 blob.digest, f"{blob.size} bytes are too many for {blob.media_type}"
             )
@@ -95,7 +96,7 @@ class LayoutSource:
         size = self._files.size(digest)
         if size is None:
             return None
-        if size > _LARGEST_MANIFEST:
+        if size > LARGEST_MANIFEST:
             raise self._damaged(digest, f"{size} bytes are no manifest")
         data = b"".join(self._files.read(digest))
         found = f"sha256:{hashlib.sha256(data).hexdigest()}"

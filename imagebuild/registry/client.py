@@ -25,6 +25,8 @@ from imagebuild.registry.credentials import Login
 from imagebuild.registry.exchange import ATTEMPTS, Exchange
 from imagebuild.registry.manifest import (
     INDEXES,
+    LARGEST_MANIFEST,
+    LARGEST_SMALL_BLOB,
     MANIFESTS,
     SCHEMA_1,
     Descriptor,
@@ -38,10 +40,6 @@ from imagebuild.registry.settings import CERTS_D, RegistrySettings
 from imagebuild.registry.transport import reason
 
 _ACCEPT = ", ".join((*INDEXES, *MANIFESTS, *SCHEMA_1))
-#: What registries take at most (distribution specification, "Pushing Manifests").
-_LARGEST_MANIFEST = 4 * MIB
-#: Of a blob that is read into memory: configurations.
-_LARGEST_SMALL_BLOB = 8 * MIB
 _BLOCK = 256 << 10
 #: A download that brought this many bytes before it broke is going well.
 _PROGRESS = MIB
@@ -134,7 +132,7 @@ class Client:
 
     def get_blob(self, reference: Reference, blob: Descriptor) -> bytes:
         """A small blob, its digest checked."""
-        if blob.size > _LARGEST_SMALL_BLOB:
+        if blob.size > LARGEST_SMALL_BLOB:
             raise ConfigError(
                 "a part of the image is too large for what it is",
                 where=f"{reference.name}@{blob.digest}",
@@ -411,7 +409,7 @@ def _read(answer: requests.Response, reference: Reference) -> bytes:
     try:
         for block in answer.iter_content(_BLOCK):
             data += block
-            if len(data) > _LARGEST_MANIFEST:
+            if len(data) > LARGEST_MANIFEST:
                 raise ConfigError("the manifest is too large for one", where=str(reference))
     except (requests.RequestException, OSError) as exc:
         raise _BrokenOffError(

@@ -29,7 +29,9 @@ _BLOCK = 1 << 20
 #: Seconds between two looks at a lock that somebody else holds.
 _PERIOD = 0.1
 #: The annotation of an index.json's entry that holds a name (annotations.md).
-_NAME = "org.opencontainers.image.ref.name"
+NAME = "org.opencontainers.image.ref.name"
+#: What the file `oci-layout` says (image-layout.md).
+MARK = b'{"imageLayoutVersion":"1.0.0"}'
 
 
 class StoppedError(Exception):
@@ -155,12 +157,12 @@ class Layout:
 
         Entries are sorted by name, so that the same images make the same file.
         """
-        entry = target.to_json() | {"annotations": {_NAME: name} | dict(annotations or {})}
+        entry = target.to_json() | {"annotations": {NAME: name} | dict(annotations or {})}
         with self._writing(), _lock(self.root / "index.lock", threading.Event()):
             others = [e for e in self._index() if _name(e) != name]
             entries = sorted([*others, entry], key=lambda e: str(_name(e)))
             index = {"schemaVersion": 2, "manifests": entries}
-            _replace(self.root / "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
+            _replace(self.root / "oci-layout", MARK)
             _replace(self.root / "index.json", json.dumps(index).encode())
 
     def named(self, name: str) -> Descriptor | None:
@@ -199,7 +201,7 @@ def _digest(data: bytes) -> str:
 
 def _name(entry: object) -> object:
     annotations = entry.get("annotations") if isinstance(entry, dict) else None
-    return annotations.get(_NAME) if isinstance(annotations, dict) else None
+    return annotations.get(NAME) if isinstance(annotations, dict) else None
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -14,7 +14,13 @@ from typing import Any
 
 from imagebuild.digest import of_bytes
 from imagebuild.errors import ConfigError
+from imagebuild.files import MIB
 from imagebuild.registry.reference import DIGEST
+
+#: What registries take at most (distribution specification, "Pushing Manifests").
+LARGEST_MANIFEST = 4 * MIB
+#: Of a blob that is read into memory: configurations.
+LARGEST_SMALL_BLOB = 8 * MIB
 
 _OCI = "application/vnd.oci.image"
 _DOCKER = "application/vnd.docker"
