@@ -34,6 +34,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "explain": ("imagebuild.cli.explain", "Say what a log means, and what to do."),
     "inspect": ("imagebuild.cli.inspect", "Say what is in an artifact."),
     "mirror": ("imagebuild.cli.mirror", "Copy container images into a private registry."),
+    "pipeline": ("imagebuild.cli.pipeline", "Do all of it every night, for many images."),
     "upload": ("imagebuild.cli.upload", "Upload an image to one or several clouds."),
     "verify": ("imagebuild.cli.verify", "Prove that an image works before anyone uses it."),
     "profile": ("imagebuild.cli.profile", "List, show and check profiles."),

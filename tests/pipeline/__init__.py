@@ -1,0 +1,1 @@
+"""Pipelines: engine, reports, exports, stages shared through a registry."""
