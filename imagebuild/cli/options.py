@@ -286,6 +286,28 @@ store_size_option = click.option(
     help="Beyond this, what was unused longest is removed from the store; none is no limit.",
 )  # fmt: skip
 
+
+def _store_remote(
+    context: click.Context,
+    parameter: click.Parameter,  # noqa: ARG001 - click's call
+    value: str | None,
+) -> str | None:
+    if value and not context.resilient_parsing:
+        from imagebuild.store.remote.address import RemoteAddress
+
+        RemoteAddress.parse(value)
+    return value or None
+
+
+#: --store-remote; the parameter `store_remote` is text that RemoteAddress.parse takes, or None.
+store_remote_option = click.option(
+    "--store-remote", metavar="URL", envvar="IMAGEBUILD_STORE_REMOTE", show_envvar=True,
+    callback=_store_remote,
+    help="Share what stages make with other machines by a repository of a registry: "
+    "oci://HOST/REPOSITORY; oci+http:// is without TLS, ?ro behind it reads only. Who can write "
+    "there decides what is in the images.",
+)  # fmt: skip
+
 #: --images-dir; the parameter is `images_dir`, as given.
 images_option = click.option(
     "--images-dir", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
