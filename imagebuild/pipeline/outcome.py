@@ -7,7 +7,7 @@ duration (`seconds`); sizes are bytes.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -71,7 +71,7 @@ class PhaseReport:
         if self.status in GOOD:
             return ExitCode.OK
         if self.error:
-            return ExitCode(self.error["exit_code"])
+            return _exit_code(self.error.get("exit_code", ExitCode.FAILED))
         return _exit_code(self.attempts[-1].exit_code) if self.attempts else ExitCode.FAILED
 
     def to_json(self) -> dict[str, Any]:
@@ -252,13 +252,6 @@ class RunReport:
             )
 
 
-def merge(reports: Sequence[RunReport]) -> RunReport:
-    """The reports of several machines as one: of a phase that several have, the last one that
-    did something counts. Raises ConfigError when they are of different pipelines.
-    """
-    raise NotImplementedError
-
-
 #: From the best to the worst.
 _ORDER = (
     Status.SKIPPED,
@@ -281,8 +274,9 @@ def _reading(what: str) -> Iterator[None]:
         ) from exc
 
 
-def _exit_code(number: int) -> ExitCode:
+def _exit_code(number: object) -> ExitCode:
+    """A code of ours that is none of success."""
     try:
-        return ExitCode(number)
+        return ExitCode(int(str(number))) or ExitCode.FAILED
     except ValueError:  # a signal of somebody else's, a crash
         return ExitCode.FAILED

@@ -3,50 +3,230 @@
     REPORTS/NAME/RUN/   report.json report.md junit.xml metrics.prom report.html cells/ID/*.log
     REPORTS/NAME/latest → RUN
 
-`report.json` is written after every phase, the rest and `latest` at the end.
+`report.json` is written after every phase, the rest and `latest` at the end. Each file is put
+in its place whole or not at all: a run that is killed leaves a report.json with `complete`
+false, and `latest` where it was.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 
+from imagebuild.errors import ConfigError, PreflightError
+from imagebuild.files import MIB, read_limited
+from imagebuild.mirror.metrics import put
+from imagebuild.pipeline import junit, markdown, metrics, page
+from imagebuild.pipeline.cleaning import cleaned
 from imagebuild.pipeline.outcome import RunReport
 
 JSON, MARKDOWN, JUNIT = "report.json", "report.md", "junit.xml"
 METRICS, PAGE, LATEST = "metrics.prom", "report.html", "latest"
 
+#: Names of runs: the time, and a number where two began in one second.
+_RUN = re.compile(r"\d{8}T\d{6}Z(-\d+)?")
+#: No report is larger.
+_LIMIT = 256 * MIB
+#: Longest name that a log gets, but for its end.
+_LONGEST = 120
+
+
+def run_name(started: float) -> str:
+    """The name of a run that began at that time (seconds since 1970): 20261122T233600Z."""
+    return datetime.fromtimestamp(started, timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+
 
 def new_directory(reports: Path, pipeline: str, run: str) -> Path:
-    """Make the directory of a run. Raises PreflightError."""
-    raise NotImplementedError
+    """Make the directory of a run: its name is the run's name from now on, which gets a number
+    where another one began in the same second. Raises PreflightError.
+    """
+    number = 1
+    while True:
+        directory = reports / pipeline / (run if number == 1 else f"{run}-{number}")
+        try:
+            directory.mkdir(parents=True)
+        except FileExistsError as exc:
+            if not directory.is_dir():
+                raise _unwritable(directory, exc) from exc
+            number += 1
+        except OSError as exc:
+            raise _unwritable(directory, exc) from exc
+        else:
+            return directory
 
 
 def log_path(directory: Path, cell_id: str, phase: str, target: str = "") -> Path:
-    """The log of a phase: `cells/ID/PHASE[-TARGET].log`, of safe letters."""
-    raise NotImplementedError
+    """The log of a phase: `cells/ID/PHASE[-TARGET].log`, of safe letters; another one for
+    every target.
+    """
+    name = phase + (f"-{_safe(target)}" if target else "")
+    return directory / "cells" / _safe(cell_id) / f"{name}.log"
+
+
+def _safe(text: str) -> str:
+    plain = re.sub(r"[^\w.+-]", "_", text.replace("/", "+"), flags=re.ASCII).lstrip(".")
+    if plain == text.replace("/", "+") and "+" not in text and 0 < len(plain) <= _LONGEST:
+        return plain
+    return f"{plain[:_LONGEST]}_{hashlib.sha256(text.encode(errors='replace')).hexdigest()[:8]}"
 
 
 def save(report: RunReport, directory: Path) -> None:
-    """Write report.json alone, whole or not at all."""
-    raise NotImplementedError
+    """Write report.json alone, whole or not at all. Raises PreflightError."""
+    _put_json(cleaned(report), directory)
 
 
 def read(path: Path) -> RunReport:
     """A report by its file or directory (`latest` too). Raises ConfigError."""
-    raise NotImplementedError
+    file = path / JSON if path.is_dir() else path
+    try:
+        document = json.loads(read_limited(file, _LIMIT))
+        return RunReport.from_json(document)
+    except (OSError, ValueError, RecursionError) as exc:
+        raise ConfigError(
+            "cannot read a report",
+            where=str(file),
+            detail=str(exc),
+            hint="name a directory that `pipeline run` or `pipeline collect` has written",
+        ) from exc
+    except ConfigError as exc:
+        exc.where = exc.where or str(file)
+        raise
 
 
 def history(reports: Path, pipeline: str, *, before: str = "", limit: int = 30) -> list[RunReport]:
-    """Earlier reports, oldest first; what cannot be read is left out."""
-    raise NotImplementedError
+    """The last `limit` reports before the run `before` (all when ""), oldest first; what cannot
+    be read is left out, and so is a part of a report that has been collected.
+    """
+    found: list[RunReport] = []
+    for directory in sorted(_runs(reports / pipeline), key=lambda p: _order(p.name), reverse=True):
+        if before and _order(directory.name) >= _order(before):
+            continue
+        try:
+            found.append(read(directory))
+        except ConfigError:
+            continue
+        if len(found) == limit:
+            break
+    return without_parts(found[::-1])
+
+
+def without_parts(reports: Iterable[RunReport]) -> list[RunReport]:
+    """The reports, but for those that went into another of them (`pipeline collect`)."""
+    known = list(reports)
+    return [r for r in known if not any(_is_part(r, of) for of in known if of is not r)]
+
+
+def _is_part(part: RunReport, of: RunReport) -> bool:
+    cells = {c.id: c for c in of.cells}
+    return (
+        of.started <= part.started
+        and part.started + part.seconds <= of.started + of.seconds + 0.01
+        and (of.run, len(of.cells)) > (part.run, len(part.cells))
+        and bool(part.cells)
+        and all(_has(cells[c.id].phases, c.phases) for c in part.cells if c.id in cells)
+        and all(c.id in cells for c in part.cells)
+    )
+
+
+def _has(whole: Sequence[object], part: Sequence[object]) -> bool:
+    return all(p in whole for p in part)
 
 
 def write(report: RunReport, directory: Path, earlier: Sequence[RunReport]) -> None:
-    """Write everything, and point `latest` at it. Raises PreflightError."""
-    raise NotImplementedError
+    """Write everything, and point `latest` at it. Raises PreflightError.
+
+    Everything is made before the first file is written.
+    """
+    report = cleaned(report)
+    texts = {
+        MARKDOWN: markdown.render(report, earlier),
+        JUNIT: junit.render(report, earlier),
+        METRICS: metrics.render(report, earlier),
+        PAGE: page.render(report, earlier),
+    }
+    for name, text in texts.items():
+        put(directory / name, text)
+    _put_json(report, directory)
+    _point(directory.parent / LATEST, directory)
+
+
+def _put_json(report: RunReport, directory: Path) -> None:
+    put(directory / JSON, json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n")
+
+
+def _point(link: Path, directory: Path) -> None:
+    """Let `latest` lead to the directory, in one step."""
+    fresh = link.with_name(f".{link.name}-{os.getpid()}")
+    try:
+        if not link.is_symlink() and (link / JSON).is_file():
+            # A copy of it: archives of some engines have no links.
+            _remove(link)
+        fresh.unlink(missing_ok=True)
+        fresh.symlink_to(directory.name)
+        fresh.replace(link)
+    except OSError as exc:
+        raise _unwritable(link, exc) from exc
+    finally:
+        fresh.unlink(missing_ok=True)
 
 
 def prune(reports: Path, pipeline: str, keep: int) -> list[Path]:
-    """Remove the oldest reports but `keep`; what `latest` points at stays."""
-    raise NotImplementedError
+    """Remove the oldest reports but `keep`; what `latest` points at stays. Returns what went.
+
+    Raises PreflightError for one that cannot be removed.
+    """
+    place = reports / pipeline
+    latest = (place / LATEST).resolve()
+    runs = sorted(_runs(place), key=lambda p: _order(p.name))
+    gone = [r for r in runs[: max(0, len(runs) - keep)] if r.resolve() != latest]
+    for directory in (*gone, *_leftovers(place)):
+        try:
+            _remove(directory)
+        except OSError as exc:
+            raise _unwritable(directory, exc) from exc
+    return gone
+
+
+def _remove(directory: Path) -> None:
+    """Remove a report; one that is cut off leaves nothing that looks like a report."""
+    hidden = directory
+    if not directory.name.startswith("."):
+        hidden = directory.with_name(f".{directory.name}.removed")
+        if hidden.exists():
+            shutil.rmtree(hidden)
+        directory.rename(hidden)
+    shutil.rmtree(hidden)
+
+
+def _leftovers(place: Path) -> list[Path]:
+    return [p for p in place.glob(".*.removed") if p.is_dir()]
+
+
+def _runs(place: Path) -> Iterator[Path]:
+    try:
+        for path in place.iterdir():
+            if _RUN.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
+                yield path
+    except OSError:
+        return
+
+
+def _order(run: str) -> tuple[str, int]:
+    """Runs by time; the tenth of one second after the ninth."""
+    time, _, number = run.partition("-")
+    return time, int(number) if number.isdecimal() else 1
+
+
+def _unwritable(path: Path, exc: OSError) -> PreflightError:
+    return PreflightError(
+        "a report cannot be written there",
+        where=str(path),
+        detail=exc.strerror or str(exc),
+        hint="--reports DIR chooses another directory",
+    )
