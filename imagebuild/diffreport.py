@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from imagebuild.compare import Change, Comparison, FileChange, Kind, SizeChange
+from imagebuild.mdtext import code, escaped, row
 from imagebuild.units import size
 
 #: Titles of the sections, in the order in which people want to know them.
@@ -108,8 +109,8 @@ def markdown(comparison: Comparison, limit: int) -> str:
     for table in tables(comparison):
         rows, more = table.cut(limit)
         rule = ("---:" if c in table.numeric else "---" for c in table.columns)
-        lines += ["", f"### {table.title} ({len(table.rows)})", "", _row(table.columns), _row(rule)]
-        lines += [_row((_code(row[0]), *map(_escaped, row[1:]))) for row in rows]
+        lines += ["", f"### {table.title} ({len(table.rows)})", "", row(table.columns), row(rule)]
+        lines += [row((code(cells[0]), *map(escaped, cells[1:]))) for cells in rows]
         if more:
             lines += ["", f"… and {more} more"]
     return "\n".join(lines) + "\n"
@@ -166,23 +167,3 @@ def _files(files: Sequence[FileChange]) -> Table:
     ordered = sorted(files, key=lambda f: (-abs(f.after - f.before), f.path))
     rows = tuple((f.path, ", ".join(f.differs), delta(f.after - f.before)) for f in ordered)
     return Table("Files", ("path", "differs in", "size"), rows, ("size",))
-
-
-def _row(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _code(text: str) -> str:
-    plain = _printable(text).replace("`", "'").replace("|", "\\|")
-    return f"`{plain}`"
-
-
-def _escaped(text: str) -> str:
-    for character in ("\\", "|", "`", "*", "<", "["):
-        text = text.replace(character, f"\\{character}")
-    return _printable(text)
-
-
-def _printable(text: str) -> str:
-    # A name in the image may hold anything.
-    return "".join(c if c.isprintable() else "?" for c in text)

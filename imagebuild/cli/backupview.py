@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from imagebuild.cli.live import live
-from imagebuild.cli.render import duration
 from imagebuild.cli.terminal import Terminal, one_line, terminal
 from imagebuild.events import Event, Note, Output, StageFinished, StageStarted, Transferred
+from imagebuild.units import duration
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -223,11 +223,12 @@ def _plan(
 def _run(plan: Plan, inputs: Inputs, places: _Places, *, wait: bool) -> Artifact:
     from imagebuild.build import Paths
     from imagebuild.build import build as run_build
-    from imagebuild.cli.render import Renderer, duration
+    from imagebuild.cli.render import Renderer
     from imagebuild.errors import ImagebuildError
     from imagebuild.explain.failure import explained
     from imagebuild.host.run import network_env
     from imagebuild.stages.base import secrets
+    from imagebuild.units import duration
 
     logs = places.cache / "logs"
     logs.mkdir(parents=True, exist_ok=True)

@@ -70,8 +70,7 @@ def inspect(
 def _show(tables: Tables, document: Mapping[str, Any], main: Mapping[str, str]) -> None:
     from rich.text import Text
 
-    from imagebuild.cli.render import duration
-    from imagebuild.units import size
+    from imagebuild.units import duration, size
 
     system, agent = document["os"], document["agent"]
     tables.line(Text(document["name"], "bold"))

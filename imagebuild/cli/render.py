@@ -23,6 +23,7 @@ from imagebuild.events import (
     StepFinished,
     StepStarted,
 )
+from imagebuild.units import duration
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -37,16 +38,6 @@ STAGE_TEXT = {
 }
 #: Steps shorter than this are not worth a line outside a terminal, in seconds.
 PLAIN_STEP = 5.0
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them: 0.4 s, 12 s, 3 min 05 s."""
-    if round(seconds, 1) < 10:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    return f"{whole // 60} min {whole % 60:02d} s"
 
 
 class Renderer:

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from imagebuild.cli.live import live
-from imagebuild.cli.render import duration
 from imagebuild.cli.terminal import Terminal, one_line
 from imagebuild.events import Event, Note, Transferred
+from imagebuild.units import duration
 
 if TYPE_CHECKING:
     from rich.live import Live

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from imagebuild.cli import render
-from imagebuild.cli.render import Renderer, duration
+from imagebuild.cli.render import Renderer
 from imagebuild.cli.terminal import Terminal
 from imagebuild.events import (
     Event,
@@ -23,6 +23,7 @@ from imagebuild.events import (
     StepStarted,
 )
 from imagebuild.plan import STAGES
+from imagebuild.units import duration
 
 EVENTS: list[Event] = [
     StageStarted("base", "0123abcd"),

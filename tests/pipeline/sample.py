@@ -58,7 +58,7 @@ _DATABASE = (
     "active", "healthy", "volume", "container", "login", "create-database", "create-user",
     "grant", "revoke", "restart", "data", "backup",
 )  # fmt: skip
-#: Packages that get a new version now and then, and the last part of it that counts.
+#: Packages that get a new version now and then.
 _MOVING = ("openssl", "libssl3", "curl", "libcurl4", "systemd", "libsystemd0", "docker.io", "linux")
 _MOVING_PYTHON = ("certifi", "cryptography", "oslo-messaging", "sqlalchemy", "requests")
 
@@ -378,8 +378,7 @@ def _drifted(versions: Mapping[str, str], moving: Sequence[str], nights_ago: int
     found = dict(versions)
     for number, name in enumerate(moving):
         if name in found:
-            step = (nights_ago + number) // (3 + number)
-            found[name] += f"~{step}" if step else ""
+            found[name] += f".{20 - (nights_ago + 2 + number) // 3}"
     return found
 
 

@@ -8,13 +8,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from imagebuild.cli.live import live
-from imagebuild.cli.render import duration
 from imagebuild.cli.terminal import Terminal, one_line
 from imagebuild.errors import from_json
 from imagebuild.events import Event, Note
 from imagebuild.mirror.copier import ImageFinished, ImageProgress
 from imagebuild.mirror.result import Outcome, Report, Result
-from imagebuild.units import size
+from imagebuild.units import duration, size
 
 if TYPE_CHECKING:
     from rich.console import Group
