@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +21,6 @@ from imagebuild.cli.terminal import terminal
 if TYPE_CHECKING:
     from imagebuild.verification import Target
     from imagebuild.verify.bootlevel import Booted
-    from imagebuild.verify.instance import Database
 
 _LEVELS = ("static", "boot", "agent", "database")
 _ISOLATION = {"isolation": True, "bridge": False}
@@ -151,6 +148,7 @@ def verify(
     from imagebuild.errors import UsageError
     from imagebuild.verification import Wanted, find_target
     from imagebuild.verification import verify as run_verify
+    from imagebuild.verify import choice
     from imagebuild.verify.firmware import Firmware
     from imagebuild.verify.report import write
     from imagebuild.verify.results import Level
@@ -169,12 +167,14 @@ def verify(
         level=wanted_level,
         firmwares=tuple(Firmware(f) for f in firmwares),
         accelerator=accelerator,
-        databases=_databases(target, wanted_level, databases, backups, registries,
-                             insecure_registry),
+        databases=choice.databases(
+            target.name, target.content, wanted_level, specs=databases, backups=backups,
+            registry_texts=registries, insecure=insecure_registry,
+        ),
         isolation=tuple(_ISOLATION[n] for n in networks),
         static=Options(max_size=max_size, series=series),
         series=series,
-        limits=_limits(timeouts),
+        limits=choice.limits(timeouts),
         keep_going=keep_going,
         keep=keep,
         offline=offline,
@@ -219,71 +219,6 @@ def _kept(root: Path, *, attach: bool, given: Path | None) -> None:
     for machine in machines:
         keep.stop(machine)
         terminal.info(f"ended: {machine.name} of {machine.image}")
-
-
-def _databases(
-    target: Target,
-    level: object,
-    specs: Sequence[str],
-    backups: Sequence[str],
-    registries: Sequence[str],
-    insecure: bool,
-) -> tuple[Database, ...]:
-    import dataclasses
-
-    from imagebuild.errors import UsageError
-    from imagebuild.verify import choice
-    from imagebuild.verify.results import Level
-
-    if specs:
-        found = [choice.of_spec(s) for s in specs]
-    else:
-        found = choice.of_content(target.content)
-        if not found and level is Level.DATABASE:
-            raise UsageError(
-                "no database is named, and the image brings none",
-                where=target.name,
-                hint="--database DATASTORE:VERSION[=IMAGE]",
-            )
-    named = dict(_pair(b, "--backup-image", "DATASTORE=IMAGE") for b in backups)
-    if unknown := set(named) - {d.datastore for d in found}:
-        raise UsageError(
-            f"--backup-image names a datastore that is not verified: {', '.join(sorted(unknown))}"
-        )
-    found = [
-        dataclasses.replace(d, backup_image=named.get(d.datastore, d.backup_image)) for d in found
-    ]
-    known = choice.registries(registries, insecure=insecure)
-    return tuple(choice.with_registry(found, known))
-
-
-def _limits(texts: Sequence[str]) -> Mapping[str, float]:
-    from imagebuild.config.values import parse_duration
-    from imagebuild.errors import UsageError
-    from imagebuild.verify.instance import SECONDS
-    from imagebuild.verify.watch import MILESTONES
-
-    found = {}
-    for text in texts:
-        name, limit = _pair(text, "--timeout", "MILESTONE=TIME")
-        if name not in (known := (*MILESTONES, *SECONDS)):
-            raise UsageError(
-                f"--timeout: there is no milestone {name!r}", detail="known: " + ", ".join(known)
-            )
-        try:
-            found[name] = float(parse_duration(limit))
-        except ValueError as exc:
-            raise UsageError(f"--timeout {text}: {exc}") from exc
-    return found
-
-
-def _pair(text: str, option: str, form: str) -> tuple[str, str]:
-    from imagebuild.errors import UsageError
-
-    found = re.fullmatch(r"([\w-]+)=(\S+)", text)
-    if not found:
-        raise UsageError(f"{option} {text}: {form} is expected")
-    return found[1], found[2]
 
 
 def _report_directory(target: Target, wanted: Path | None) -> Path | None:

@@ -71,6 +71,8 @@ def read_chain(kind: Kind, path: Path, directories: Sequence[Path]) -> Document:
         # What is open already, like /dev/stdin, lies nowhere.
         home = Path() if is_descriptor(current) else current.parent
         make_paths_absolute(kind, document.tree, home.absolute())
+        if kind.relocate:
+            kind.relocate(document.tree, home.absolute())
         extends = document.tree.pop("extends", None)
         where = document.marks.pop(("extends",), "")
         chain.append(document)

@@ -40,6 +40,14 @@ def mirror_lists_path() -> list[Path]:
     return [platformdirs.user_config_path("imagebuild") / "mirror", profiles_dir() / "mirror"]
 
 
+def pipelines_path(search: Sequence[Path] = ()) -> list[Path]:
+    """Where pipelines are looked for: `pipeline` in directories with profiles, in the user's
+    own, and in the shipped one.
+    """
+    user = platformdirs.user_config_path("imagebuild") / "pipeline"
+    return [*(d / "pipeline" for d in search), user, profiles_dir() / "pipeline"]
+
+
 def named_profiles(directories: Sequence[Path]) -> dict[str, Path]:
     """The files of the profiles that can be named; the first directory that has one counts.
 

@@ -9,8 +9,9 @@ import enum
 import functools
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -29,6 +30,8 @@ class Kind:
     them, and a star stands for every entry of a list. `resets` says what an inherited key loses
     its meaning by: (key, only when its value changes, lost keys). `appended` has pairs: a
     list that only files have, and the list of the schema that its entries are added to.
+    `relocate` makes those paths of a (possibly invalid) tree absolute that `path_keys` cannot
+    name.
     """
 
     model: type[BaseModel]
@@ -39,6 +42,7 @@ class Kind:
     path_keys: tuple[Keys, ...] = ()
     resets: tuple[tuple[Keys, bool, tuple[Keys, ...]], ...] = ()
     appended: tuple[tuple[str, str], ...] = ()
+    relocate: Callable[[dict[str, Any], Path], None] | None = None
 
     def model_at(self, loc: Sequence[str | int]) -> type[BaseModel] | None:
         """The model that describes the mapping at `loc`; None when there is no mapping there."""

@@ -7,67 +7,84 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from imagebuild.config import pipelinevalues as checks
 from imagebuild.config.kind import Kind, schema_of_files
-from imagebuild.config.mirrorvalues import words
+from imagebuild.config.pipelineengines import Engines, Github, Gitlab, Zuul
+from imagebuild.config.pipelinepaths import relocate
+from imagebuild.config.pipelinewords import (
+    LEVELS,
+    Accelerator,
+    Age,
+    Arches,
+    Cloud,
+    Firmwares,
+    Level,
+    Method,
+    Name,
+    Network,
+    Networks,
+    OnMirrorFailure,
+    Packages,
+    Part,
+    Percent,
+    Properties,
+    SeriesList,
+    Size,
+    Text,
+    Version,
+    Visibility,
+    Wait,
+    Words,
+)
 from imagebuild.config.profile import AbsolutePath, Duration
-from imagebuild.config.values import check_profile_name
-from imagebuild.config.words import Arch, Series, Word
+from imagebuild.config.values import parse_age
+from imagebuild.config.words import Format, Series
+
+__all__ = [
+    "LEVELS",
+    "PIPELINE",
+    "Accelerator",
+    "Engines",
+    "Gates",
+    "Github",
+    "Gitlab",
+    "ImageRow",
+    "Level",
+    "Method",
+    "MirrorStep",
+    "Network",
+    "OnMirrorFailure",
+    "Pipeline",
+    "Publish",
+    "Retention",
+    "Retire",
+    "Retry",
+    "Timeouts",
+    "Verify",
+    "VersionToPromote",
+    "Visibility",
+    "Zuul",
+    "file_schema",
+]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False)
-
-
-class Level(Word):
-    """How far an image is proven (imagebuild.verify.results.Level)."""
-
-    STATIC = "static"
-    BOOT = "boot"
-    AGENT = "agent"
-    DATABASE = "database"
-
-
-class Visibility(Word):
-    """Who may use an image in Glance."""
-
-    PRIVATE = "private"
-    SHARED = "shared"
-    COMMUNITY = "community"
-    PUBLIC = "public"
-
-
-class Network(Word):
-    """Trove's network_isolation, as `verify --network` has it."""
-
-    ISOLATION = "isolation"
-    BRIDGE = "bridge"
-
-
-class OnMirrorFailure(Word):
-    """What a mirror list that is not whole means for the images."""
-
-    HOLD = "hold"  # nothing is promoted: guests might not find their containers
-    GO_ON = "go-on"
-
-
-Name = Annotated[str, AfterValidator(check_profile_name)]
-Size = Annotated[str, BeforeValidator(checks.check_size)]
-Words = Annotated[tuple[str, ...], BeforeValidator(words)]
-
-
-class MirrorStep(_Model):
+class MirrorStep(Part):
     """A mirror list that is synced before the images."""
 
-    list: str = Field(description="Name of a mirror list, or its file; relative to this file.")
-    target: str | None = Field(default=None, description="REGISTRY[/PREFIX], as --target.")
+    list: Text = Field(description="Name of a mirror list, or its file; relative to this file.")
+    name: Name | None = Field(default=None, description="Stands in the cell's id; the list's.")
+    target: Text | None = Field(
+        default=None,
+        description="REGISTRY[/PREFIX], as --target; else as the list or IMAGEBUILD_MIRROR_TARGET "
+        "say. Where nobody does, the step is left out, as long as nothing is published.",
+    )
     only: Words = Field(default=(), description="Patterns, as --only.")
     locked: bool = Field(default=False, description="Digests of the lock file, as --locked.")
 
 
-class Verify(_Model):
+class Verify(Part):
     """What is asked of an image before anybody gets it."""
 
     level: Level = Field(default=Level.BOOT, description="How far it is proven.")
@@ -75,46 +92,59 @@ class Verify(_Model):
     backup_images: Words = Field(default=(), description="DATASTORE=IMAGE, as --backup-image.")
     registries: Words = Field(default=(), description="As --registry.")
     insecure_registry: bool = Field(default=False, description="As --insecure-registry.")
-    networks: tuple[Network, ...] = Field(default=(), description="As --network.")
-    firmwares: Words = Field(default=(), description="bios, uefi; as --firmware.")
-    accelerator: str | None = Field(default=None, description="kvm or tcg, as --accel.")
+    networks: Networks = Field(default=(), description="As --network.")
+    firmwares: Firmwares = Field(default=(), description="bios, uefi; as --firmware.")
+    accelerator: Accelerator | None = Field(
+        default=None, description="kvm or tcg, as --accelerator."
+    )
     timeouts: Words = Field(default=(), description="MILESTONE=TIME, as --timeout.")
 
 
-class VersionToPromote(_Model):
+class VersionToPromote(Part):
     """A datastore version that gets the image once it is in the cloud."""
 
-    datastore: str = Field(description="Name of the datastore: mysql.")
-    version: str = Field(description="Name of the version: 8.4.")
-    number: str | None = Field(default=None, description="Its number; the name when not set.")
-    manager: str | None = Field(default=None, description="Its manager; the datastore's name.")
+    datastore: Text = Field(description="Name of the datastore: mysql.")
+    version: Version = Field(description="Name of the version: 8.4.")
+    number: Version | None = Field(default=None, description="Its number; the name when not set.")
+    manager: Text | None = Field(default=None, description="Its manager; the datastore's name.")
     image_tags: Words = Field(
         default=(), description="The version is made to go by these tags; by image id when empty."
     )
     default: bool | None = Field(default=None, description="Whether it is the default version.")
     create: bool = Field(default=True, description="Make the version where it is not there.")
 
+    @property
+    def label(self) -> str:
+        """For people, as `datastore list` has it."""
+        suffix = f" ({self.number})" if self.number not in (None, self.version) else ""
+        return f"{self.datastore} {self.version}{suffix}"
 
-class Retire(_Model):
+
+class Retire(Part):
     """What becomes of older images of a datastore (`datastore retire`)."""
 
     keep: int = Field(default=2, ge=0, description="As --keep.")
-    grace: str | None = Field(default=None, description="As --grace, like 7d.")
+    grace: Age | None = Field(default=None, description="As --grace, like 7d.")
+
+    @property
+    def grace_seconds(self) -> int:
+        """`grace` in seconds; 0: until the next run."""
+        return parse_age(self.grace) if self.grace else 0
 
 
-class Publish(_Model):
+class Publish(Part):
     """One cloud, and what it gets."""
 
-    cloud: str | None = Field(default=None, description="Name in clouds.yaml; OS_* when not set.")
+    cloud: Cloud | None = Field(default=None, description="Name in clouds.yaml; OS_* when not set.")
     visibility: Visibility | None = Field(default=None, description="Who may use the image.")
-    name: str | None = Field(default=None, description="Name of the image, as --name.")
+    name: Text | None = Field(default=None, description="Name of the image, as --name.")
     tags: Words = Field(default=(), description="Tags, as --tag.")
     datastores: Words = Field(default=(), description="As --datastore of `upload`: Trove's tags.")
-    properties: dict[str, str] = Field(default={}, description="As --property.")
+    properties: Properties = Field(default={}, description="As --property.")
     protected: bool = Field(default=False, description="As --protected.")
-    format: str | None = Field(default=None, description="As --format.")
+    format: Format | None = Field(default=None, description="As --format.")
     convert: bool = Field(default=False, description="As --convert: a raw image.")
-    method: str | None = Field(default=None, description="As --method.")
+    method: Method | None = Field(default=None, description="As --method.")
     control_plane_series: Series | None = Field(default=None, description="The cloud's Trove.")
     versions: tuple[VersionToPromote, ...] = Field(
         default=(),
@@ -124,42 +154,85 @@ class Publish(_Model):
     promote: bool = Field(default=True, description="False: candidates wait for a person.")
     retire: Retire | None = Field(default=None, description="Older images go; not when not set.")
 
+    @property
+    def label(self) -> str:
+        """The cloud for people."""
+        return self.cloud or "environment"
 
-class Gates(_Model):
+    @model_validator(mode="after")
+    def _fit_together(self) -> Publish:
+        if self.tags and self.datastores:
+            raise ValueError("tags stand in place of datastores: say one of them")
+        if self.convert and self.format not in (None, Format.RAW):
+            raise ValueError(f"convert makes a raw image; format: {self.format} is another one")
+        if not self.versions:
+            if self.retire:
+                raise ValueError("retire goes by the datastores of versions, and there are none")
+            if not self.promote:
+                raise ValueError("promote: false is about versions, and there are none")
+        seen: set[tuple[str, str, str]] = set()
+        defaults: dict[str, str] = {}
+        for one in self.versions:
+            key = (one.datastore.lower(), one.version.lower(), one.number or one.version)
+            if key in seen:
+                raise ValueError(f"the version {one.label} is listed twice")
+            seen.add(key)
+            if one.default and (other := defaults.setdefault(key[0], one.label)) != one.label:
+                raise ValueError(f"{other} and {one.label}: one version is the default")
+        return self
+
+
+class Gates(Part):
     """What an image must not be; exit code 7."""
 
     size: Size | None = Field(default=None, description="Largest file that is published: 600M.")
-    growth: str | None = Field(
+    growth: Percent | None = Field(
         default=None, description="How much larger than the last published one: 20%."
     )
     verified: Level | None = Field(default=None, description="Least level that must be proven.")
-    deny_packages: Words = Field(default=(), description="Packages (patterns) it must not have.")
+    deny_packages: Packages = Field(
+        default=(),
+        description="Packages that it must not have, as packages.txt names them (python:NAME); "
+        "* stands for anything.",
+    )
     mirrors: OnMirrorFailure = Field(
         default=OnMirrorFailure.HOLD, description="What a failed mirror list means: hold or go-on."
     )
 
 
-class ImageRow(_Model):
+class ImageRow(Part):
     """Images: every combination of profile, series and architecture is a cell."""
 
-    profiles: Words = Field(description="Names of profiles, or files.")
-    series: tuple[Series, ...] = Field(default=(), description="OpenStack series; the profile's.")
-    arches: tuple[Arch, ...] = Field(default=(), description="Architectures; the profile's.")
+    profiles: Words = Field(description="Names of profiles, or files; relative to this file.")
+    series: SeriesList = Field(default=(), description="OpenStack series; the profile's.")
+    arches: Arches = Field(default=(), description="Architectures; the profile's.")
     name: Name | None = Field(default=None, description="Stands in the cells' ids; the profile's.")
-    set: dict[str, Any] = Field(default={}, description="Keys of the profile, as --set KEY=VALUE.")
+    set: Annotated[dict[str, Any], BeforeValidator(checks.settings)] = Field(
+        default={},
+        description="Keys of the profile, as --set: dotted or nested; KEY+ adds to a list.",
+    )
     verify: Verify | None = Field(default=None, description="In place of the file's verify.")
     publish: tuple[Publish, ...] | None = Field(default=None, description="In place of the file's.")
     gates: Gates | None = Field(default=None, description="In place of the file's gates.")
 
+    @model_validator(mode="after")
+    def _fit_together(self) -> ImageRow:
+        if not self.profiles:
+            raise ValueError("profiles: the list is empty; at least one profile is needed")
+        for key, instead in (("arch", "arches"), ("agent.series", "series"), ("name", "name")):
+            if {key, f"{key}+"} & set(self.set):
+                raise ValueError(f"set: {key} has a key of its own here: {instead}")
+        return self
 
-class Retry(_Model):
+
+class Retry(Part):
     """Of what failed for a temporary reason (exit code 75), and of nothing else."""
 
     attempts: int = Field(default=3, ge=1, le=20, description="Tries in all.")
-    wait: Duration = Field(default="60s", description="Before the second; doubles after that.")
+    wait: Wait = Field(default="60s", description="Before the second; doubles after that.")
 
 
-class Retention(_Model):
+class Retention(Part):
     """What is kept on this host."""
 
     artifacts: int | None = Field(
@@ -168,7 +241,7 @@ class Retention(_Model):
     reports: int = Field(default=30, ge=1, description="Reports that stay.")
 
 
-class Timeouts(_Model):
+class Timeouts(Part):
     """How long a phase may take before it is ended."""
 
     mirror: Duration = Field(default="2h", description="Limit of a mirror list.")
@@ -177,46 +250,7 @@ class Timeouts(_Model):
     publish: Duration = Field(default="2h", description="Limit of each step of publishing.")
 
 
-class Github(_Model):
-    """What `pipeline export github` needs to know."""
-
-    runs_on: Words = Field(default=("ubuntu-24.04",), description="Labels of runners that build.")
-    verify_runs_on: Words = Field(default=(), description="Labels of runners with KVM.")
-    publish_runs_on: Words = Field(default=(), description="Labels of runners that publish.")
-    environment: str | None = Field(default=None, description="Environment of publishing jobs.")
-
-
-class Gitlab(_Model):
-    """What `pipeline export gitlab` needs to know."""
-
-    image: str | None = Field(default=None, description="Container image of the jobs.")
-    tags: Words = Field(default=(), description="Tags of runners that build.")
-    verify_tags: Words = Field(default=(), description="Tags of runners with KVM.")
-    publish_tags: Words = Field(default=(), description="Tags of runners that publish.")
-
-
-class Zuul(_Model):
-    """What `pipeline export zuul` needs to know."""
-
-    nodeset: str = Field(default="ubuntu-noble", description="Nodeset of builds.")
-    verify_nodeset: str | None = Field(default=None, description="Nodeset with nested KVM.")
-    pipeline: str = Field(default="periodic", description="Zuul's pipeline.")
-    secret: str | None = Field(default=None, description="Secret with clouds.yaml.")
-
-
-class Engines(_Model):
-    """Where jobs of exported definitions run."""
-
-    schedule: str = Field(default="17 2 * * *", description="Cron line, UTC.")
-    install: str = Field(
-        default="pip install imagebuild", description="Command that brings the tool to a runner."
-    )
-    github: Github = Field(default=Github(), description="GitHub Actions.")
-    gitlab: Gitlab = Field(default=Gitlab(), description="GitLab CI/CD.")
-    zuul: Zuul = Field(default=Zuul(), description="Zuul.")
-
-
-class Pipeline(_Model):
+class Pipeline(Part):
     """What is done every night: which images, how far proven, and where they go."""
 
     name: Name = Field(description="Name of the pipeline; the file's name when not set.")
@@ -233,6 +267,12 @@ class Pipeline(_Model):
     timeouts: Timeouts = Field(default=Timeouts(), description="Limits of the phases.")
     engines: Engines = Field(default=Engines(), description="For exported job definitions.")
 
+    @model_validator(mode="after")
+    def _fit_together(self) -> Pipeline:
+        if not self.images and not self.mirrors:
+            raise ValueError("there is nothing to do: images or mirrors must be listed")
+        return self
+
 
 PIPELINE = Kind(
     model=Pipeline,
@@ -241,6 +281,8 @@ PIPELINE = Kind(
     lists="imagebuild pipeline list",
     example="imagebuild pipeline plan nightly",
     path_keys=(("profiles_path",),),
+    appended=(("extra_mirrors", "mirrors"), ("extra_images", "images")),
+    relocate=relocate,
 )
 
 
@@ -250,4 +292,13 @@ def file_schema() -> dict[str, Any]:
         "type": "string",
         "description": "Pipeline that this one builds on: a name, or a path from the file.",
     }
-    return schema_of_files(PIPELINE, {"extends": extends})
+    texts = {"mirrors": "MirrorStep", "images": "ImageRow"}
+    extra = {
+        f"extra_{key}": {
+            "type": "array",
+            "items": {"$ref": f"#/$defs/{name}"},
+            "description": f"Entries behind the {key} of the pipeline that this one extends.",
+        }
+        for key, name in texts.items()
+    }
+    return schema_of_files(PIPELINE, {"extends": extends}, extra)

@@ -127,6 +127,13 @@ def describe(
     return described
 
 
+def check_choice(choice: Choice) -> None:
+    """Raise UsageError for what Glance would not take, before there is an artifact."""
+    tags = _tags(choice)
+    chosen = _with({}, choice.properties)
+    _check(Description(choice.name or TAG, "", 0, 0, (), chosen), tags)
+
+
 def _known(view: ArtifactView, fmt: str) -> dict[str, str]:
     """What the manifest says, in the words of Nova and Glance."""
     content = view.content

@@ -1,4 +1,6 @@
-"""Which databases an image is proven with: those that were asked for, or that it brings."""
+"""Which databases an image is proven with: those that were asked for, or that it brings; and
+what else people write for a verification.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +9,13 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from imagebuild.config.values import parse_duration
 from imagebuild.errors import UsageError
 from imagebuild.registry.reference import Reference
 from imagebuild.verify.dialect import DIALECTS
-from imagebuild.verify.instance import Database, Registry
+from imagebuild.verify.instance import SECONDS, Database, Registry
+from imagebuild.verify.results import Level
+from imagebuild.verify.watch import MILESTONES
 
 #: Names of repositories as the official images have them -> Trove's names of the datastores.
 _BY_REPOSITORY = {"mysql": "mysql", "mariadb": "mariadb", "postgres": "postgresql",
@@ -82,3 +87,61 @@ def with_registry(databases: Sequence[Database], known: Sequence[Registry]) -> l
         dataclasses.replace(d, registry=by_address.get(d.image.partition("/")[0]))
         for d in databases
     ]
+
+
+def databases(
+    name: str,
+    content: Mapping[str, Any],
+    level: Level,
+    *,
+    specs: Sequence[str] = (),
+    backups: Sequence[str] = (),
+    registry_texts: Sequence[str] = (),
+    insecure: bool = False,
+) -> tuple[Database, ...]:
+    """The databases of the later levels: as `specs`, `backups` and `registry_texts` say
+    (--database, --backup-image, --registry), else those that the image `name` brings in its
+    `content`. Raises UsageError.
+    """
+    if specs:
+        found = [of_spec(s) for s in specs]
+    else:
+        found = of_content(content)
+        if not found and level is Level.DATABASE:
+            raise UsageError(
+                "no database is named, and the image brings none",
+                where=name,
+                hint="--database DATASTORE:VERSION[=IMAGE]",
+            )
+    named = dict(_pair(b, "--backup-image", "DATASTORE=IMAGE") for b in backups)
+    if unknown := set(named) - {d.datastore for d in found}:
+        raise UsageError(
+            f"--backup-image names a datastore that is not verified: {', '.join(sorted(unknown))}"
+        )
+    found = [
+        dataclasses.replace(d, backup_image=named.get(d.datastore, d.backup_image)) for d in found
+    ]
+    return tuple(with_registry(found, registries(registry_texts, insecure=insecure)))
+
+
+def limits(texts: Sequence[str]) -> Mapping[str, float]:
+    """Seconds by milestone or step, of `MILESTONE=TIME` each (--timeout). Raises UsageError."""
+    found = {}
+    for text in texts:
+        name, limit = _pair(text, "--timeout", "MILESTONE=TIME")
+        if name not in (known := (*MILESTONES, *SECONDS)):
+            raise UsageError(
+                f"--timeout: there is no milestone {name!r}", detail="known: " + ", ".join(known)
+            )
+        try:
+            found[name] = float(parse_duration(limit))
+        except ValueError as exc:
+            raise UsageError(f"--timeout {text}: {exc}") from exc
+    return found
+
+
+def _pair(text: str, option: str, form: str) -> tuple[str, str]:
+    found = re.fullmatch(r"([\w-]+)=(\S+)", text)
+    if not found:
+        raise UsageError(f"{option} {text}: {form} is expected")
+    return found[1], found[2]
