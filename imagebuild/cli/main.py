@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from imagebuild import __version__
+from imagebuild.cli import errorfile
 from imagebuild.cli.terminal import terminal
 from imagebuild.errors import ExitCode, ImagebuildError, Interrupted, UsageError
 
@@ -126,7 +127,11 @@ def raise_interrupted(signum: int, frame: FrameType | None) -> NoReturn:  # noqa
 
 
 def run(argv: list[str]) -> int:
-    """Run the command line `argv` (without the program's name) and return the exit code."""
+    """Run the command line `argv` (without the program's name) and return the exit code.
+
+    What goes wrong is said on the terminal, and in $IMAGEBUILD_ERROR_FILE (cli/errorfile.py).
+    """
+    errorfile.clear()
     try:
         # Without standalone mode click hands back the code of an Exit, else what a verb returns.
         code = cli.main(args=argv, prog_name="imagebuild", standalone_mode=False)
@@ -134,21 +139,26 @@ def run(argv: list[str]) -> int:
         return exc.exit_code
     except click.ClickException as exc:
         terminal.usage(exc)
+        errorfile.write(UsageError(exc.format_message(), hint="--help shows the options"))
         return int(ExitCode.USAGE)
     except (click.Abort, KeyboardInterrupt):
+        errorfile.write(Interrupted(signal.SIGINT))
         return int(ExitCode.INTERRUPTED)
     except ImagebuildError as exc:
         if terminal.debug:
             terminal.traceback()
         # The signal may come inside a library that makes an error of its own of every exception.
         error = Interrupted(_signals[0]) if _signals else exc
+        errorfile.write(error)
         terminal.error(error)
         return int(error.exit_code)
     except OSError as exc:
         # What no part of the tool foresaw: a disk that is full, a file that is closed to us.
         if terminal.debug:
             terminal.console.print_exception()
-        terminal.error(_of_system(exc))
+        error = _of_system(exc)
+        errorfile.write(error)
+        terminal.error(error)
         return int(ExitCode.FAILED)
     return code if isinstance(code, int) else 0
 
