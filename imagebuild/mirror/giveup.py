@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from imagebuild.errors import ImagebuildError, PreflightError, TemporaryError
+from imagebuild.errors import ExitCode, ImagebuildError, PreflightError, TemporaryError
 from imagebuild.mirror.problems import GivenUpError
 from imagebuild.registry.credentials import NoLoginError
 
@@ -37,12 +37,15 @@ class Registries:
         with self._lock:
             failed = self._failed.get(registry)
         if failed:
-            raise GivenUpError(
+            error = GivenUpError(
                 "not tried: the registry has been given up",
                 where=registry,
                 detail="\n".join(filter(None, (failed.what, failed.detail))),
                 hint=failed.hint,
             )
+            if failed.exit_code is ExitCode.TEMPORARY:
+                error.exit_code = ExitCode.TEMPORARY  # as for the one that it was given up for
+            raise error
         try:
             yield
             self._open.add(registry)

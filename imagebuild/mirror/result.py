@@ -25,7 +25,7 @@ class Outcome(enum.Enum):
     SKIPPED = "skipped"  # not tried: interrupted, or its registry was given up
 
 
-#: Outcomes that make the exit code 6.
+#: Outcomes that make the exit code 6 (75: see `Report.exit_code`).
 BAD = (Outcome.MISSING, Outcome.FAILED, Outcome.SKIPPED)
 
 
@@ -109,6 +109,16 @@ class Report:
     def failed(self) -> bool:
         """Whether anything is missing in the target."""
         return any(r.outcome in BAD for r in self.results)
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """0 when nothing is missing, 75 when all that is has failed for a reason that may be
+        gone later, else 6.
+        """
+        codes = {(r.error or {}).get("exit_code") for r in self.results if r.outcome in BAD}
+        if not codes:
+            return ExitCode.OK
+        return ExitCode.TEMPORARY if codes == {ExitCode.TEMPORARY} else ExitCode.PUBLISH
 
     @property
     def outcomes(self) -> dict[Outcome, int]:

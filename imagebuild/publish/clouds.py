@@ -119,6 +119,10 @@ def _together(
 
 
 def exit_code(results: Sequence[Result]) -> ExitCode:
-    """0 when all is well, the code of the error when all failed by the same one, else 6."""
+    """0 when all is well, the code of the error when all failed by the same one, 75 when what
+    failed may do better later, else 6.
+    """
     codes = {ExitCode(r.error.exit_code) if r.error else ExitCode.OK for r in results}
+    if codes == {ExitCode.OK, ExitCode.TEMPORARY}:
+        return ExitCode.TEMPORARY  # what the other clouds have is not sent again
     return codes.pop() if len(codes) == 1 else ExitCode.PUBLISH

@@ -96,10 +96,11 @@ def sync(
     MIRROR is a file, `-` for one from a pipe, or the name of a list: `trove`. A run with nothing
     to do asks for tags alone, which costs no pull. A tag changes last, when all below it is
     there. What was copied is in the lock file, after a failure and an interrupt, too. Ends with
-    6 when anything is missing in the target; the others are done nevertheless.
+    6 when anything is missing in the target, with 75 when all of that may be there later: a
+    registry was away. The others are done nevertheless.
     """
     from imagebuild.cli.mirror import planview
-    from imagebuild.errors import ExitCode, UsageError
+    from imagebuild.errors import UsageError
     from imagebuild.mirror.metrics import check_place
 
     if engine == "docker" and (deep or new_referrers):
@@ -123,7 +124,7 @@ def sync(
         check_place(file)
     run = _Run(loaded, place, engine, metrics, report, as_json=as_json)
     done = run.go(only, locked=locked, deep=deep, new_referrers=new_referrers, jobs=jobs)
-    context.exit(int(ExitCode.PUBLISH if done.failed else ExitCode.OK))
+    context.exit(int(done.exit_code))
 
 
 class _Run:
