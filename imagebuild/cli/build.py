@@ -137,6 +137,7 @@ def build(
             {
                 "schema_version": 1,
                 "artifact": str(artifact.directory),
+                "unchanged": artifact.unchanged,
                 "manifest": dict(artifact.manifest),
             }
         )
