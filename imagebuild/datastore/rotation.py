@@ -41,11 +41,15 @@ _ROUNDS = 3
 
 @dataclass(frozen=True)
 class Gates:
-    """What the operator said of the gates. `control` is the control plane's series, if known."""
+    """What the operator said of the gates. `control` is the control plane's series, if known.
+
+    `unless_taken_back`: an image that somebody has led the version away from is left alone.
+    """
 
     force: bool = False
     dev: bool = False
     control: ControlSeries | None = None
+    unless_taken_back: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,10 @@ class Effect:
 
 @dataclass(frozen=True)
 class Proposal:
-    """What would be done. `steps` is empty when the version has that image already."""
+    """What would be done. `steps` is empty when the version has that image already, and when it
+    is not to get it since it was taken back: `left_alone` says so then, and `after` is what the
+    version has.
+    """
 
     way: Way
     version: DatastoreVersion
@@ -90,6 +97,7 @@ class Proposal:
     notes: tuple[str, ...]
     scene: Scene
     gates: Gates
+    left_alone: str = ""
 
     def texts(self) -> list[str]:
         """The steps for people, in their order."""
@@ -143,6 +151,9 @@ def propose_promotion(
     candidate = candidates.find(cloud, image, images_dir, taken.image if taken else None)
     scene = look(cloud, versions, version.id, [candidate.id])
     candidate = scene.candidate(candidate.id) or candidate
+    model = scene.world.version(version.id)
+    if gates.unless_taken_back and turning.was_taken_back(scene.world, model, candidate.id):
+        return _left_alone(scene, version, candidate, gates)
     candidates.check(candidate, force=gates.force, dev=gates.dev)
     _check_newer(scene, version, candidate, gates)
     notes = []
@@ -332,6 +343,31 @@ def _check_newer(
             hint="tags that nobody else has, or an image by id (datastore create); --force takes "
             "a tag from the other project's image",
         )
+
+
+def _left_alone(
+    scene: Scene, version: DatastoreVersion, candidate: Candidate, gates: Gates
+) -> Proposal:
+    """The version keeps what it has, which somebody has led it to."""
+    current = _taken(scene, version)
+    assert current is not None  # noqa: S101 - `was_taken_back` has seen it
+    why = f"somebody has taken {version.label} back from {candidate.label} to {current.label}"
+    note = (
+        f"{why}: it stays so; to promote it all the same: imagebuild datastore promote "
+        f"{candidate.id} {version.datastore} {version.name}"
+    )
+    return Proposal(
+        way=Way.PROMOTE,
+        version=version,
+        before=current,
+        after=current,
+        steps=(),
+        effects=(),
+        notes=(note,),
+        scene=scene,
+        gates=gates,
+        left_alone=why,
+    )
 
 
 def _proposal(

@@ -125,6 +125,23 @@ def was_rolled_back(world: World, version: Version) -> str | None:
     return left if current and left != current.id else None
 
 
+def was_taken_back(world: World, version: Version, image_id: str) -> bool:
+    """Whether somebody has led the version away from that image on purpose: by a rollback, or
+    by promoting an older one in its place.
+    """
+    current, image = world.taken(version), world.image(image_id)
+    if current is None or image is None or current.id == image_id:
+        return False
+    if was_rolled_back(world, version) == image_id:
+        return True
+    order = [i.id for i in world.images]
+    if order.index(image_id) > order.index(current.id):
+        return False  # the older one of both: what is newer has replaced it
+    replaced = current.properties.get(f"{REPLACES}{version.id}")
+    by_tags = not version.image and image.withdrawn & version.tags
+    return bool(by_tags) or replaced == image_id
+
+
 def _adopt(version: Version, image: Entry, current: Entry | None, way: Way) -> Adopt:
     """What is written on the image before it becomes current, and the tags that it lacks."""
     marks: dict[str, str | None] = {}

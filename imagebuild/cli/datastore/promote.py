@@ -35,6 +35,12 @@ from imagebuild.cli.options import images_option, json_option
     help="Go on although the image, or a newer one in its way, belongs to another project, or "
     "somebody has deactivated it.",
 )  # fmt: skip
+@click.option(
+    "--unless-rolled-back", is_flag=True, envvar="IMAGEBUILD_DATASTORE_UNLESS_ROLLED_BACK",
+    show_envvar=True,
+    help="Leave VERSION as it is when somebody has led it away from IMAGE: by `rollback`, or by "
+    "promoting an older one. For what runs every night.",
+)  # fmt: skip
 @control_series_option
 @trove_manage_option
 @trove_manage_timeout_option
@@ -49,6 +55,7 @@ def promote(
     version: str | None,
     dev: bool,
     force: bool,
+    unless_rolled_back: bool,
     control_plane_series: str | None,
     trove_manage: str | None,
     trove_manage_timeout: float,
@@ -71,7 +78,10 @@ def promote(
     from imagebuild.datastore.rotation import Gates, propose_promotion
 
     via = trove_manage_of(trove_manage, trove_manage_timeout)
-    gates = Gates(force=force, dev=dev, control=control_of(control_plane_series, via))
+    gates = Gates(
+        force=force, dev=dev, control=control_of(control_plane_series, via),
+        unless_taken_back=unless_rolled_back,
+    )  # fmt: skip
     connected = connect(cloud, region)
     proposal = propose_promotion(connected, datastore, version, image, gates, images_dir)
     rotationview.run(connected, proposal, dry_run=dry_run, as_json=as_json)

@@ -28,7 +28,7 @@ def run(cloud: Cloud, proposal: Proposal, *, dry_run: bool, as_json: bool) -> No
 
 def _show(cloud: str, proposal: Proposal) -> None:
     version, after = proposal.version.label, proposal.after
-    if not proposal.steps:
+    if not proposal.steps and not proposal.left_alone:
         terminal.info(f"cloud {cloud}: {version} has it already: {view.image_line(after)}")
     for effect in proposal.effects:
         terminal.info(f"cloud {cloud}: {effect.version.label} will get another image")
@@ -67,4 +67,5 @@ def _document(cloud: str, proposal: Proposal, *, dry_run: bool) -> dict[str, Any
         "steps": proposal.texts(),
         "notes": list(proposal.notes),
         "changed": bool(proposal.steps) and not dry_run,
+        "left_alone": proposal.left_alone or None,
     }
