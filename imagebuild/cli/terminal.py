@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import sys
 from typing import TYPE_CHECKING, Any
+
+from imagebuild.visible import UNSEEN, one_line, visible
 
 if TYPE_CHECKING:
     import click
@@ -18,23 +19,7 @@ if TYPE_CHECKING:
 
     from imagebuild.errors import ImagebuildError
 
-
-#: What a terminal would obey or hide instead of showing it: control characters (C0 without
-#: tab and line end, C1), marks that turn the direction of text, and lone surrogates, which
-#: stand for bytes that are no UTF-8.
-_UNSEEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
-)
-
-
-def visible(text: str) -> str:
-    """The text with what a terminal would not show written as an escape, like \\x1b."""
-    return _UNSEEN.sub(lambda m: m[0].encode("unicode_escape").decode(), text)
-
-
-def one_line(text: str) -> str:
-    """`visible`, and line ends and tabs written as escapes too: one value on one line."""
-    return visible(text).replace("\n", "\\n").replace("\t", "\\t")
+__all__ = ["Terminal", "one_line", "terminal", "visible"]
 
 
 class Terminal:
@@ -102,7 +87,7 @@ class Terminal:
         """Print one JSON document, keys in the order given."""
         text = json.dumps(document, indent=2, ensure_ascii=False)
         # Inside JSON's strings, the only place where they can be, these have JSON's escapes.
-        self.data(_UNSEEN.sub(lambda m: f"\\u{ord(m[0]):04x}", text))
+        self.data(UNSEEN.sub(lambda m: f"\\u{ord(m[0]):04x}", text))
 
     def info(self, text: str, style: str = "") -> None:
         """Say something to the person, unless quiet."""
