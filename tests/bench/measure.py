@@ -13,6 +13,7 @@ from imagebuild.verify import accel
 from tests.bench import machine, plain
 from tests.bench.mirror import measure_mirror
 from tests.bench.ours import Builder, Result
+from tests.bench.pipeline import measure_pipeline
 from tests.bench.upload import measure_upload
 from tests.images import standin
 from tests.images.boots import boot
@@ -66,6 +67,7 @@ def measure(directory: Path, say: Say) -> dict[str, Any]:
         results["boot"] = _boots({"plain": recipe_s.image, "ours": cold.image}, directory / "boots")
     results["upload"] = measure_upload(directory / "upload", say)
     results["mirror"] = measure_mirror(directory / "mirror", say)
+    results["pipeline"] = measure_pipeline(directory / "pipeline", say)
     return results
 
 

@@ -46,6 +46,10 @@ TARGETS = (
     Target("mirror, memory", "mirror.ours.peak_kib", "", 100e6 / 1024, "100 MB"),
     Target("mirror, memory to that of a tiny image",
            "mirror.ours.peak_kib", "mirror.ours.small_peak_kib", 1.25, "1.25"),
+    # Two images and a mirror list, with nothing to do.
+    Target("nightly, --skip-unchanged", "pipeline.skip.seconds", "", 8.0, "8 s"),
+    Target("nightly, --skip-unchanged, requests", "pipeline.skip.requests", "", 40, "40"),
+    Target("nightly, beside its commands", "pipeline.nothing.overhead_seconds", "", 2.0, "2 s"),
 )  # fmt: skip
 
 
@@ -138,4 +142,4 @@ def _seconds(seconds: float) -> str:
 
 
 #: By how a measure's name ends; others are seconds.
-_UNITS = {"bytes": _megabytes, "kib": _mebibytes}
+_UNITS = {"bytes": _megabytes, "kib": _mebibytes, "requests": "{:.0f}".format}
