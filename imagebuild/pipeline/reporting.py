@@ -147,13 +147,22 @@ def write(report: RunReport, directory: Path, earlier: Sequence[RunReport]) -> N
     texts = {
         MARKDOWN: markdown.render(report, earlier),
         JUNIT: junit.render(report, earlier),
-        METRICS: metrics.render(report, earlier),
+        METRICS: metrics.render(report, earlier, _successes(directory)),
         PAGE: page.render(report, earlier),
     }
     for name, text in texts.items():
         put(directory / name, text)
     _put_json(report, directory)
     _point(directory.parent / LATEST, directory)
+
+
+def _successes(directory: Path) -> dict[str, float]:
+    """What the metrics of the run before knew: reports older than those that are kept."""
+    try:
+        text = read_limited(directory.parent / LATEST / METRICS, MIB).decode(errors="replace")
+    except OSError:
+        return {}  # none yet, or nothing that we could read
+    return metrics.successes(text)
 
 
 def _put_json(report: RunReport, directory: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,13 +19,11 @@ from xml.etree import ElementTree as ET
 from imagebuild.errors import ConfigError, ExitCode
 from imagebuild.manifest import VERIFICATION
 from imagebuild.verify.results import Check, Level, Outcome, Run, verdict
+from imagebuild.xmltext import plain
 
 FILE_NAME = VERIFICATION
 JUNIT_NAME = "junit.xml"
 SCHEMA_VERSION = 1
-
-#: What XML 1.0 cannot hold (section 2.2 of the specification), lone surrogates included.
-_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 @dataclass(frozen=True)
@@ -165,15 +162,15 @@ _ELEMENTS = {
 
 def _add_case(suite: ET.Element, check: Check, image: str) -> None:
     case = ET.SubElement(
-        suite, "testcase", classname=_plain(f"{image}.{check.level.label}"),
-        name=_plain(check.name), time=f"{check.seconds or 0:.3f}",
+        suite, "testcase", classname=plain(f"{image}.{check.level.label}"),
+        name=plain(check.name), time=f"{check.seconds or 0:.3f}",
     )  # fmt: skip
     text = "\n".join(explanation(check))
     if name := _ELEMENTS.get(check.outcome):
-        inner = ET.SubElement(case, name, message=_plain(check.what))
-        inner.text = _plain(text)
+        inner = ET.SubElement(case, name, message=plain(check.what))
+        inner.text = plain(text)
     elif check.outcome is Outcome.WARNING:
-        ET.SubElement(case, "system-out").text = _plain(f"warning: {check.what}\n{text}")
+        ET.SubElement(case, "system-out").text = plain(f"warning: {check.what}\n{text}")
 
 
 def explanation(check: Check) -> list[str]:
@@ -205,10 +202,6 @@ def timeline(run: Run, width: int = 40) -> list[tuple[str, str, str]]:
 
 def _count(checks: Sequence[Check], outcome: Outcome) -> str:
     return str(sum(c.outcome is outcome for c in checks))
-
-
-def _plain(text: str) -> str:
-    return _NO_XML.sub("\ufffd", text)
 
 
 def _place(path: Path, content: bytes) -> Path:

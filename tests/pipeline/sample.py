@@ -123,8 +123,7 @@ def facts(cell_id: str, nights_ago: int = 0) -> ImageFacts:
         agent=agent,
         packages=dict(sorted(packages.items())),
         python_packages=_drifted(base.python_packages, _MOVING_PYTHON, nights_ago),
-        stages=tuple((n, round(s * slower, 2), n == "base" and rng.random() < 0.3)
-                     for n, s, _ in base.stages),
+        stages=_stages(base, slower, rng),
         hooks=tuple((s, p, n, round(t * slower, 2)) for s, p, n, t in base.hooks),
         verdict="passed",
         proven="database",
@@ -135,6 +134,17 @@ def facts(cell_id: str, nights_ago: int = 0) -> ImageFacts:
         checks=_checks(rng),
         directories=tuple((p, int(b * grown), d) for p, b, d in base.directories),
     )  # fmt: skip
+
+
+def _stages(
+    base: ImageFacts, slower: float, rng: random.Random
+) -> tuple[tuple[str, float, bool], ...]:
+    """On some nights, the first stage comes from the store."""
+    is_reused = rng.random() < 0.3
+    return tuple(
+        (n, 0.4 if is_reused and n == "base" else round(s * slower, 2), is_reused and n == "base")
+        for n, s, _ in base.stages
+    )
 
 
 def _night(nights_ago: int) -> RunReport:
