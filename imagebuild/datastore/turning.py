@@ -127,10 +127,10 @@ def was_rolled_back(world: World, version: Version) -> str | None:
 
 def was_taken_back(world: World, version: Version, image_id: str) -> bool:
     """Whether somebody has led the version away from that image on purpose: by a rollback, or
-    by promoting an older one in its place.
+    by promoting an older one in its place. An image that cannot be had is not to be kept.
     """
     current, image = world.taken(version), world.image(image_id)
-    if current is None or image is None or current.id == image_id:
+    if current is None or image is None or current.id == image_id or not current.is_active:
         return False
     if was_rolled_back(world, version) == image_id:
         return True

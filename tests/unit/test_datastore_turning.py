@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -158,6 +159,33 @@ def test_a_rollback_goes_to_what_was_replaced_and_a_second_stays() -> None:
     again = back.after(steps_to(back, "v-mysql", "first", Way.PROMOTE))
     assert turning.was_rolled_back(again, MYSQL) is None
     assert turning.previous(again, MYSQL) == "third"
+
+
+def test_what_a_version_was_taken_back_from_is_known_until_it_is_promoted_again() -> None:
+    by_id = Version("v-id", image="old")
+    before = world(
+        image("new", *BOTH), image("old", *BOTH), image("oldest", *BOTH), versions=(MYSQL, by_id)
+    )
+    for version, way in ((MYSQL, Way.ROLLBACK), (MYSQL, Way.PROMOTE), (by_id, Way.ROLLBACK)):
+        id_ = version.id
+        on = before.after(steps_to(before, id_, "new", Way.PROMOTE))
+        assert not turning.was_taken_back(on, on.version(id_), "new"), "it has it"
+        back = on.after(steps_to(on, id_, "old", way))
+        assert turning.was_taken_back(back, back.version(id_), "new"), (version, way)
+        assert not turning.was_taken_back(back, back.version(id_), "oldest")
+        again = back.after(steps_to(back, id_, "new", Way.PROMOTE))
+        assert not turning.was_taken_back(again, again.version(id_), "new")
+
+
+def test_an_older_image_by_id_counts_as_taken_back_a_newer_one_does_not() -> None:
+    by_id = Version("v-id", image="mid")
+    before = world(image("new"), image("mid"), image("old"), versions=(by_id,))
+    up = before.after(steps_to(before, "v-id", "new", Way.PROMOTE))
+    assert not turning.was_taken_back(up, up.version("v-id"), "mid"), "replaced as every night"
+    down = before.after(steps_to(before, "v-id", "old", Way.PROMOTE))
+    assert turning.was_taken_back(down, down.version("v-id"), "mid")
+    broken = down.with_image("old", lambda i: dataclasses.replace(i, status="deactivated"))
+    assert not turning.was_taken_back(broken, broken.version("v-id"), "mid"), "nothing to keep"
 
 
 def test_without_a_record_the_next_older_one_of_ours_is_the_previous() -> None:
