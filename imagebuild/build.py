@@ -21,6 +21,8 @@ from imagebuild.inputs import Inputs
 from imagebuild.plan import Plan
 from imagebuild.stagerun import Paths, StageRun, Workspace
 from imagebuild.store.pruning import prune
+from imagebuild.store.remote.address import RemoteAddress
+from imagebuild.store.remote.sharing import Sharing
 from imagebuild.store.store import Stores, open_stores
 
 __all__ = ["Artifact", "Paths", "build"]
@@ -46,15 +48,17 @@ def build(
     log: Path | None = None,
     *,
     stores: Stores | None = None,
+    remote: RemoteAddress | None = None,
     wait: bool = False,
 ) -> Artifact:
     """Run a plan and place the artifact.
 
     An artifact of the same build that is in place, whole, is left as it is. `stores` keep
-    what stages make (default: one in the cache). `log` is the build's log so far: a copy goes
-    into the artifact. When another build is writing one of the outputs, this one waits for
-    it with `wait`, else TemporaryError. Raises what the stages raise, and PreflightError when
-    a disk is full; nothing is left at the outputs' places then.
+    what stages make (default: one in the cache); through `remote` it is shared with other
+    machines, unless the build is offline. `log` is the build's log so far: a copy goes into
+    the artifact. When another build is writing one of the outputs, this one waits for it with
+    `wait`, else TemporaryError. Raises what the stages raise, and PreflightError when a disk
+    is full; nothing is left at the outputs' places then.
     """
     if plan.provisional:
         raise PreflightError(
@@ -83,7 +87,7 @@ def build(
             document = artifact.standing(paths.artifact, plan.build_id)
             unchanged = document is not None
             if document is None:
-                document = _make(plan, inputs, paths, stores, emit, log, whole)
+                document = _make(plan, inputs, paths, stores, remote, emit, log, whole)
             for target, partial in partials.items():
                 image = paths.artifact / f"{plan.name}{target.suffix}"
                 artifact.place_file(image, partial, target)
@@ -122,6 +126,7 @@ def _make(
     inputs: Inputs,
     paths: Paths,
     stores: Stores,
+    remote: RemoteAddress | None,
     emit: Emit,
     log: Path | None,
     whole: Path,
@@ -135,7 +140,12 @@ def _make(
         directory = locks.enter_context(scratch.directory(paths.scratch_root, plan.name))
         worker = locks.enter_context(Worker(recorder))
         worker.call("sweep", root=str(paths.scratch_root))
-        ws = Workspace(plan, inputs, paths, stores, recorder, worker, directory, locks, deadline)
+        sharing = None
+        if remote and not inputs.offline:
+            sharing = Sharing(remote, directory, recorder, deadline)
+        ws = Workspace(
+            plan, inputs, paths, stores, recorder, worker, directory, locks, deadline, sharing
+        )
         run = StageRun(ws)
         patience = None
         try:
@@ -150,14 +160,20 @@ def _make(
             if log:
                 shutil.copyfile(log, whole / "build.log")
             artifact.place(whole, paths.artifact)
+            if sharing:
+                sharing.finish()
             for store in stores.all:
                 prune(store, worker.call, limit=store.limit)
         except BaseException as exc:
             if not isinstance(exc, ImagebuildError) or isinstance(exc, Interrupted):
                 worker.stop()  # it may be in the middle of a task
                 patience = PATIENCE
+            elif sharing:
+                sharing.finish()  # what could be made, others need not make
             raise
         finally:
+            if sharing:
+                sharing.close()
             _tidy(directory, ws, patience)
     return document
 

@@ -1,4 +1,4 @@
-"""What a plan would take from the store, and why the rest would be made."""
+"""What a plan would take from the store or its remote, and why the rest would be made."""
 
 from __future__ import annotations
 
@@ -7,18 +7,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from imagebuild.plan import Plan, StagePlan
+from imagebuild.store.remote.view import RemoteView
 from imagebuild.store.store import MADE_OTHERWISE, NEVER_MADE, Key, Kind, Stores
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """One object of a build. `reasons` says why it is not there, when it is not."""
+    """One object of a build. `reasons` says why it is not there, when it is not; `remote`: the
+    store's remote has it.
+    """
 
     stage: str
     name: str
     id: str
     cached: bool
     reasons: Sequence[str]
+    remote: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -28,13 +32,15 @@ class Forecast:
             "id": self.id,
             "cached": self.cached,
             "reasons": list(self.reasons),
+            "remote": self.remote,
         }
 
 
-def forecast(plan: Plan, stores: Stores) -> list[Forecast]:
+def forecast(plan: Plan, stores: Stores, remote: RemoteView | None = None) -> list[Forecast]:
     """What would happen to each object of the plan, in the order in which they are made.
 
-    Only what is there is looked at, not whether it is whole: a build does that.
+    Only what is there is looked at, not whether it is whole: a build does that. `remote` is
+    asked for what the store has not.
     """
     found: list[Forecast] = []
     made: dict[str, str] = {}  # id -> name of what is made anew
@@ -42,6 +48,9 @@ def forecast(plan: Plan, stores: Stores) -> list[Forecast]:
         key = Key(kind, part.id)
         if any(store.look(key) for store in stores.all):
             found.append(Forecast(stage, part.name, part.id, cached=True, reasons=()))
+            continue
+        if remote and remote.has(key):
+            found.append(Forecast(stage, part.name, part.id, False, (), remote=True))
             continue
         below = list(made.values()) if kind is Kind.FORMATS else _below(part, made)
         reasons = [f"made anew below it: {', '.join(below)}"] if below else []

@@ -28,6 +28,7 @@ from imagebuild.events import (
 from imagebuild.host.worker import Worker
 from imagebuild.inputs import Inputs
 from imagebuild.plan import Plan, StagePlan
+from imagebuild.store.remote.sharing import Sharing
 from imagebuild.store.store import Held, Key, Kind, Object, Store, Stores
 
 #: How much later than a task's own limit it is ended from outside, in seconds.
@@ -62,7 +63,8 @@ class Paths:
 @dataclass
 class Workspace:
     """One build while it runs. `locks` holds what is held to its end; `deadline` is a
-    `time.monotonic()`. `objects` are those of the store that it uses, by id.
+    `time.monotonic()`. `objects` are those of the store that it uses, by id. `sharing`: with
+    other machines, if at all.
     """
 
     plan: Plan
@@ -74,8 +76,10 @@ class Workspace:
     scratch: Path
     locks: ExitStack
     deadline: float | None
+    sharing: Sharing | None = None
     objects: dict[str, Object] = field(default_factory=dict)
     held: dict[Key, tuple[Store, Held]] = field(default_factory=dict)
+    secrets: set[Key] = field(default_factory=set)
 
     @property
     def owner(self) -> list[int]:
@@ -120,21 +124,49 @@ class Workspace:
         """The object of a stage or part, whole; None: it is to be made, and nobody else does.
 
         Its name is held to the end of the build: others wait until it is made, and nobody
-        removes it afterwards.
+        removes it afterwards. What is not here is looked for in the store's remote.
         """
-        store = self.stores.of(secret=secret or self.inputs.registry_secrets)
+        is_secret = secret or self.inputs.registry_secrets
+        store = self.stores.of(secret=is_secret)
         key = Key(kind, plan.id)
+        if is_secret:
+            self.secrets.add(key)
 
         def wait() -> None:
             self.emit(Note(f"waiting for another build, which is making the same {kind}"))
 
         held = self.locks.enter_context(store.hold(key, wait))
         self.held[key] = (store, held)
-        found = store.take(held, self.worker.call, self.emit)
+        found = store.take(held, self.worker.call, self.emit) or self._fetch(plan, key)
         if found:
-            held.share()
-            self.objects[plan.id] = found
+            self._use(plan, found)
         return found
+
+    def _fetch(self, plan: StagePlan, key: Key) -> Object | None:
+        """The object of a key from the remote, in the store from then on."""
+        if self.sharing is None or key in self.secrets:
+            return None
+        draft = self.draft(key.kind)
+        return self.sharing.fetch(
+            key,
+            plan.own,
+            draft,
+            self.worker.call,
+            lambda facts: self._seal(plan, key, draft, facts),
+        )
+
+    def _seal(self, plan: StagePlan, key: Key, draft: Path, facts: Mapping[str, Any]) -> Object:
+        store, held = self.held[key]
+        return store.seal(
+            held, self.worker.call, draft, image=self.plan.link, inputs=plan.own, facts=facts
+        )
+
+    def _use(self, plan: StagePlan, found: Object) -> None:
+        """Use an object that is there to the end of the build, and let others have it."""
+        self.held[found.key][1].share()
+        self.objects[plan.id] = found
+        if self.sharing and found.key not in self.secrets:
+            self.sharing.offer(found)
 
     def obtain(
         self,
@@ -160,16 +192,7 @@ class Workspace:
 
     def put(self, plan: StagePlan, kind: Kind, draft: Path, facts: Mapping[str, Any]) -> None:
         """Turn a directory into the object whose name `find` holds."""
-        store, held = self.held[Key(kind, plan.id)]
-        self.objects[plan.id] = store.seal(
-            held,
-            self.worker.call,
-            draft,
-            image=self.plan.link,
-            inputs=plan.own,
-            facts=facts,
-        )
-        held.share()
+        self._use(plan, self._seal(plan, Key(kind, plan.id), draft, facts))
 
     def path(self, plan: StagePlan) -> str:
         """Where the object of a stage or part is."""

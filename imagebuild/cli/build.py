@@ -20,6 +20,7 @@ from imagebuild.cli.options import (
     json_option,
     profile_options,
     store_option,
+    store_remote_option,
     store_size_option,
 )
 from imagebuild.cli.terminal import terminal
@@ -27,8 +28,10 @@ from imagebuild.cli.terminal import terminal
 if TYPE_CHECKING:
     from imagebuild.build import Artifact
     from imagebuild.config.profile import Profile
+    from imagebuild.forecast import Forecast
     from imagebuild.inputs import Inputs
     from imagebuild.plan import Plan
+    from imagebuild.store.remote.address import RemoteAddress
     from imagebuild.store.store import Stores
 
 
@@ -46,6 +49,7 @@ class _Places:
     files: tuple[Path, ...]
     store: Path | None
     store_size: int | None
+    store_remote: str | None
 
     @property
     def stores(self) -> Stores:
@@ -53,6 +57,13 @@ class _Places:
         from imagebuild.store.store import open_stores
 
         return open_stores(self.cache, self.store, self.store_size)
+
+    @property
+    def remote(self) -> RemoteAddress | None:
+        """Where other machines get it from."""
+        from imagebuild.store.remote.address import RemoteAddress
+
+        return RemoteAddress.parse(self.store_remote) if self.store_remote else None
 
 
 @click.command(epilog="Example: imagebuild build ubuntu jammy -o trove-guest.qcow2")
@@ -71,6 +82,7 @@ class _Places:
 @cache_option
 @store_option
 @store_size_option
+@store_remote_option
 @click.option(
     "--dry-run", is_flag=True, envvar="IMAGEBUILD_DRY_RUN", show_envvar=True,
     help="Print the plan; nothing but the cache is changed.",
@@ -94,6 +106,7 @@ def build(
     cache_dir: Path,
     store: Path | None,
     store_size: int | None,
+    store_remote: str | None,
     dry_run: bool,
     offline: bool,
     wait: bool,
@@ -115,6 +128,7 @@ def build(
         files=tuple(absolute(o, "-o") for o in outputs),
         store=store,
         store_size=store_size,
+        store_remote=store_remote,
     )
     profile = _with_formats(request.load(target).profile, places.files)
     if not dry_run:
@@ -125,9 +139,7 @@ def build(
     from imagebuild.cli.planview import as_of, show
 
     if dry_run:
-        from imagebuild.forecast import forecast
-
-        show(plan, inputs, forecast(plan, places.stores), as_json=as_json)
+        show(plan, inputs, _forecast(plan, inputs, places), as_json=as_json)
         return
     for fact in inputs.remembered:
         terminal.info(as_of(fact))
@@ -221,6 +233,19 @@ def _plan(
     return make_plan(inputs, directory, places.files), inputs
 
 
+def _forecast(plan: Plan, inputs: Inputs, places: _Places) -> list[Forecast]:
+    from imagebuild.forecast import forecast
+    from imagebuild.store.remote.view import RemoteView
+
+    if places.remote is None or inputs.offline or inputs.registry_secrets:
+        return forecast(plan, places.stores)
+    with RemoteView(places.remote) as remote:
+        found = forecast(plan, places.stores, remote)
+    if remote.failure:
+        terminal.warning(remote.failure)
+    return found
+
+
 def _run(plan: Plan, inputs: Inputs, places: _Places, *, wait: bool) -> Artifact:
     from imagebuild.build import Paths
     from imagebuild.build import build as run_build
@@ -248,7 +273,10 @@ def _run(plan: Plan, inputs: Inputs, places: _Places, *, wait: bool) -> Artifact
     try:
         with renderer.live():
             stores = places.stores
-            artifact = run_build(plan, inputs, paths, renderer, log, stores=stores, wait=wait)
+            artifact = run_build(
+                plan, inputs, paths, renderer, log,
+                stores=stores, remote=places.remote, wait=wait,
+            )  # fmt: skip
     except ImagebuildError as exc:
         exc.detail = renderer.clean(exc.detail)
         error = explained(exc, log)

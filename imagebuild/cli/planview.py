@@ -56,6 +56,8 @@ def _stage(stage: StagePlan, objects: Sequence[Forecast]) -> list[str]:
 def _fate(one: Forecast) -> str:
     if one.cached:
         return "in the store"
+    if one.remote:
+        return "in the store's remote"
     return "to be made: " + "; ".join(one.reasons)
 
 

@@ -24,6 +24,8 @@ from imagebuild.stages import describe as describing
 from imagebuild.stages.stack import Stack
 from imagebuild.store import sealing
 from imagebuild.store.objects import TREE
+from imagebuild.store.remote import trees as remote_trees
+from imagebuild.store.remote.stream import DamagedError
 
 
 def sweep(*, emit: Emit, root: str) -> dict[str, Any]:  # noqa: ARG001
@@ -225,6 +227,29 @@ def discard_objects(*, emit: Emit, paths: Sequence[str]) -> dict[str, Any]:  # n
     return {}
 
 
+def pack_tree(
+    *,
+    emit: Emit,  # noqa: ARG001
+    directory: str,
+    out: str,
+    owner: Sequence[int],
+) -> dict[str, Any]:
+    """Pack the tree of an object into a file of the user's (see remote.trees.pack)."""
+    remote_trees.pack(Path(directory), Path(out), (owner[0], owner[1]))
+    return {}
+
+
+def unpack_tree(*, emit: Emit, blob: str, directory: str) -> dict[str, Any]:  # noqa: ARG001
+    """Make the tree of an object from such a file (see remote.trees.unpack); `damage` says what
+    is wrong with it, or "".
+    """
+    try:
+        remote_trees.unpack(Path(blob), Path(directory))
+    except DamagedError as exc:
+        return {"damage": str(exc)}
+    return {"damage": ""}
+
+
 def try_host(*, emit: Emit, directory: str) -> dict[str, Any]:  # noqa: ARG001
     """What root can do in `directory`, and with overlayfs: "" each, or why not (see trial)."""
     return {"files": trial.try_files(Path(directory)), "overlay": trial.try_overlay()}
@@ -243,5 +268,7 @@ TASKS: dict[str, Callable[..., dict[str, Any]]] = {
     "seal_object": seal_object,
     "check_object": check_object,
     "discard_objects": discard_objects,
+    "pack_tree": pack_tree,
+    "unpack_tree": unpack_tree,
     "try_host": try_host,
 }
