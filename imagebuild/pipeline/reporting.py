@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
+from imagebuild.config.values import check_profile_name
 from imagebuild.errors import ConfigError, PreflightError
 from imagebuild.files import MIB, read_limited
 from imagebuild.mirror.metrics import put
@@ -59,6 +60,19 @@ def new_directory(reports: Path, pipeline: str, run: str) -> Path:
             raise _unwritable(directory, exc) from exc
         else:
             return directory
+
+
+def directory_of(reports: Path, pipeline: str, run: str) -> Path:
+    """Where a run's report is. Raises ConfigError for what cannot be the name of a pipeline or
+    a run: such a report was not written by us.
+    """
+    try:
+        check_profile_name(pipeline)
+        if not _RUN.fullmatch(run):
+            raise ValueError(f"{run!r} is not the name of a run")
+    except ValueError as exc:
+        raise ConfigError("a report has a name that cannot be", detail=str(exc)) from exc
+    return reports / pipeline / run
 
 
 def log_path(directory: Path, cell_id: str, phase: str, target: str = "") -> Path:
