@@ -62,6 +62,36 @@ def mirror_list(_context: object, _parameter: object, incomplete: str) -> list[C
     return _items(names, incomplete, "file")
 
 
+def pipeline(context: click.Context, _parameter: object, incomplete: str) -> list[CompletionItem]:
+    """A pipeline's name, or its file."""
+    from imagebuild.config.finding import named_profiles, pipelines_path
+    from imagebuild.errors import ConfigError
+
+    if "/" in incomplete:
+        return _items((), incomplete, "file")
+    try:
+        names = named_profiles(pipelines_path(context.params.get("profiles_path") or ()))
+    except (ConfigError, OSError):
+        names = {}
+    return _items(names, incomplete, "file")
+
+
+def cell(context: click.Context, _parameter: object, incomplete: str) -> list[CompletionItem]:
+    """The id of a cell of the pipeline that the line names."""
+    from imagebuild.cli.pipeline.options import load
+    from imagebuild.errors import ImagebuildError
+
+    named = context.params.get("pipeline")
+    if not named or named == "-":
+        return []
+    try:
+        loaded = load(named, tuple(context.params.get("profiles_path") or ()))
+    except (ImagebuildError, click.ClickException, OSError):
+        return []
+    given = context.params.get("cells") or ()
+    return _items((c.id for c in loaded.cells if c.id not in given), incomplete)
+
+
 def word(name: str) -> Complete:
     """A closed choice of a profile: the name of its class in config/words.py."""
 

@@ -189,6 +189,16 @@ def image_options(function: _F) -> _F:
     )  # fmt: skip
 
 
+def environment_request() -> ProfileRequest:
+    """What IMAGEBUILD_* say of every profile: of a verb that has these options and is given none.
+
+    Raises as click does for a variable that makes no sense.
+    """
+    found: Any = _given_nothing.main([], prog_name="imagebuild", standalone_mode=False)
+    assert isinstance(found, ProfileRequest)  # noqa: S101 - it returns what it gets
+    return found
+
+
 #: --profiles-path alone, for commands that take no overrides; the parameter is `profiles_path`.
 search_option = click.option(
     "--profiles-path", multiple=True, type=click.Path(path_type=Path), metavar="DIR",
@@ -391,3 +401,10 @@ def _overrides_of(flag: _Flag, value: Any, origin: str) -> list[Override]:  # no
         return [Override(flag.key, flag.means, origin)]
     value = list(value) if flag.multiple else value
     return [Override(flag.key, value, origin, append=flag.append)]
+
+
+@click.command()
+@image_options
+@profile_options
+def _given_nothing(request: ProfileRequest) -> ProfileRequest:
+    return request
