@@ -7,6 +7,7 @@ filesystem looks like depends on the arguments alone, not on the host's mke2fs.c
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 import uuid
@@ -150,7 +151,8 @@ def make(image: Path, offset: int, size: int, tree: Path, spec: Ext4Spec, work: 
 
     The tree is only read. Access and change times are set to the epoch: they tell when
     the tree was unpacked and read on the build host, so they would make two builds of
-    one tree differ. Modification times stay. Raises NoRoomError, BuildError.
+    one tree differ. Modification times stay. Nor does it matter where files of the tree have
+    holes, which depends on the filesystem that they are on. Raises NoRoomError, BuildError.
     """
     if not 0 < len(spec.label.encode()) <= _LABEL_BYTES:
         raise BuildError(
@@ -170,6 +172,7 @@ def make(image: Path, offset: int, size: int, tree: Path, spec: Ext4Spec, work: 
             raise NoRoomError(exc.detail) from exc
         raise
     _set_times(image, offset, spec.epoch, work)
+    _forget_writes(image, offset)
     return usage(image, offset)
 
 
@@ -305,3 +308,42 @@ def _set_times(image: Path, offset: int, epoch: int, work: Path) -> None:
         work=work,
         what="debugfs could not set the times in the root filesystem",
     )
+
+
+def _forget_writes(image: Path, offset: int) -> None:
+    """Set the count of what was ever written to 0 in each superblock (super.rst).
+
+    mke2fs writes less for a tree whose files have holes. Of 0, libext2fs counts no further
+    (ext2fs_close2 in lib/ext2fs/closefs.c).
+    """
+    sb = _Superblock.read(image, offset)
+    groups = -(-sb.blocks // sb.blocks_per_group)
+    with image.open("r+b") as file:
+        for group in filter(_has_superblock, range(groups)):
+            at = offset + (group * sb.blocks_per_group * BLOCK or 1024)
+            file.seek(at)
+            data = bytearray(file.read(1024))
+            if data[0x38:0x3A] != b"\x53\xef":
+                raise BuildError(
+                    "a copy of the superblock is not where it should be",
+                    where=f"{image}, offset {at}",
+                )
+            data[0x178:0x180] = bytes(8)
+            struct.pack_into("<I", data, 0x3FC, _crc32c(data[:0x3FC]))
+            file.seek(at)
+            file.write(data)
+
+
+def _has_superblock(group: int) -> bool:
+    """Whether a block group has a copy (sparse_super): 0, 1 and powers of 3, 5 and 7."""
+    return group < 2 or any(group == p ** round(math.log(group, p)) for p in (3, 5, 7))
+
+
+def _crc32c(data: bytes) -> int:
+    """CRC-32C (Castagnoli) as ext4 has it: begun with all ones, not inverted at the end."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc

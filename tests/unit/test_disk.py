@@ -224,6 +224,30 @@ def test_arm64_boots_by_efi_alone(tree: Path, tmp_path: Path) -> None:
         assert file.read(440) == bytes(440)
 
 
+def test_where_files_have_holes_does_not_matter(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path / "tree")
+    with (tree / "usr/sparse").open("wb") as file:
+        file.truncate(3 << 20)
+        file.write(b"start")
+    os.utime(tree / "usr/sparse", (EPOCH, EPOCH))
+    images = []
+    for how in ("always", "never"):
+        copy, raw = tmp_path / how, tmp_path / f"{how}.raw"
+        run(["cp", "-a", f"--sparse={how}", tree, copy])
+        report = make_disk(copy, raw, SPEC, tmp_path)
+        images.append(raw)
+    blocks = [(tmp_path / how / "usr/sparse").stat().st_blocks for how in ("always", "never")]
+    assert blocks[0] < blocks[1]
+    run(["cmp", *images])
+    root = tmp_path / "root.ext4"
+    with images[0].open("rb") as file:
+        file.seek(report.root_offset)
+        root.write_bytes(file.read(report.root_bytes))
+    # Also by a copy of the superblock, whose checksum is another.
+    for superblock in ([], ["-b", "32768", "-B", "4096"]):
+        run(["e2fsck", "-fn", *superblock, root])
+
+
 def test_same_input_same_bytes(built: tuple[Path, DiskReport], tree: Path, tmp_path: Path) -> None:
     # FAT counts in steps of two seconds. Reading and a changed mode leave other access
     # and change times behind, which must not show.
