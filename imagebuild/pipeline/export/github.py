@@ -15,7 +15,7 @@ from typing import Any
 from imagebuild.pipeline.cells import Job
 from imagebuild.pipeline.export import scripts
 from imagebuild.pipeline.export.source import JobDefinition, Source
-from imagebuild.pipeline.export.yamltext import dump
+from imagebuild.pipeline.export.yamltext import dump, spaced
 
 CHECKOUT = "actions/checkout@v6"
 UPLOAD = "actions/upload-artifact@v6"
@@ -59,7 +59,7 @@ def files(source: Source) -> Mapping[str, str]:
         "jobs": jobs,
     }
     # PyYAML, like all of YAML 1.1, takes a bare `on` for true; GitHub reads it either way.
-    return {f".github/workflows/{source.name}.yml": header + "\n" + dump(workflow)}
+    return {f".github/workflows/{source.name}.yml": header + "\n" + spaced(dump(workflow))}
 
 
 def _job(source: Source, one: JobDefinition, previous: str) -> dict[str, Any]:
@@ -103,24 +103,18 @@ _TITLES = {
 
 def _inputs(one: JobDefinition) -> Sequence[dict[str, Any]]:
     """What the cell's earlier jobs have left."""
-    if one.job not in (Job.VERIFY, Job.PUBLISH):
+    cell = one.cell.id
+    names = {
+        Job.VERIFY: [f"image-{cell}", f"report-build-{cell}"],
+        Job.PUBLISH: [f"image-{cell}", f"proof-{cell}", f"report-verify-{cell}"],
+    }.get(one.job, [])
+    if not names:
         return ()
-    cell, is_last = one.cell.id, one.job is Job.PUBLISH
-    steps = [
-        {"uses": DOWNLOAD, "with": {"name": f"image-{cell}"}},
-        {
-            "uses": DOWNLOAD,
-            "with": {
-                "name": f"report-{'verify' if is_last else 'build'}-{cell}",
-                "path": f"{scripts.REPORTS}/{cell}",
-            },
-        },
+    return [
+        *({"uses": DOWNLOAD, "with": {"name": n, "path": scripts.INPUTS}} for n in names),
+        {"name": "Unpack", "run": scripts.unpack()},
+        *([{"name": "Open KVM", "run": scripts.kvm()}] if one.job is Job.VERIFY else []),
     ]
-    if is_last:
-        steps.append({"uses": DOWNLOAD, "with": {"name": f"proof-{cell}"}})
-    else:
-        steps.append({"name": "Open KVM", "run": scripts.kvm()})
-    return [*steps, {"name": "Unpack", "run": scripts.unpack(proof=is_last)}]
 
 
 def _secrets(one: JobDefinition) -> Sequence[dict[str, Any]]:
@@ -133,7 +127,7 @@ def _secrets(one: JobDefinition) -> Sequence[dict[str, Any]]:
         variable, path = _SECRETS[name]
         lines += [
             f'if [ -n "${name}" ]; then',
-            f"  printf '%s' \"${name}\" > \"{path}\"",
+            f'  printf \'%s\' "${name}" > "{path}"',
             f'  echo "{variable}={path}" >> "$GITHUB_ENV"',
             "fi",
         ]
@@ -161,23 +155,19 @@ def _forget() -> dict[str, Any]:
 
 def _outputs(one: JobDefinition) -> Sequence[dict[str, Any]]:
     cell = one.cell.id
-    steps: list[dict[str, Any]] = []
-    if one.job is Job.BUILD:
-        steps += [
-            {"name": "Pack", "run": scripts.pack_image()},
-            _upload(f"image-{cell}", scripts.IMAGE_TAR, _IMAGE_DAYS, packed=True),
-        ]
-    if one.job is Job.VERIFY:
-        steps += [
-            {"name": "Pack", "run": scripts.pack_proof()},
-            _upload(f"proof-{cell}", scripts.PROOF_TAR, _IMAGE_DAYS),
-        ]
-    report = _upload(f"report-{one.name}", f"{scripts.REPORTS}/{cell}", _IMAGE_DAYS)
-    report["if"] = "always()"
-    return [*steps, report]
+    made = {Job.BUILD: f"image-{cell}", Job.VERIFY: f"proof-{cell}"}.get(one.job)
+    passed = {"PASSED": _expression("job.status == 'success'")}
+    report = f"report-{one.job.value}-{cell}"
+    return [
+        {"name": "Pack", "if": "always()", "env": passed, "run": scripts.pack()},
+        *([_upload(made, f"{scripts.HAND}/{made}.tar", _IMAGE_DAYS, packed=True)] if made else []),
+        _upload(report, f"{scripts.HAND}/{report}.tar", _IMAGE_DAYS, always=True),
+    ]
 
 
-def _upload(name: str, path: str, days: int, *, packed: bool = False) -> dict[str, Any]:
+def _upload(
+    name: str, path: str, days: int, *, packed: bool = False, always: bool = False
+) -> dict[str, Any]:
     options: dict[str, Any] = {
         "name": name, "path": path, "retention-days": days, "if-no-files-found": "error",
         # A job that is run again leaves another one of this name.
@@ -185,13 +175,12 @@ def _upload(name: str, path: str, days: int, *, packed: bool = False) -> dict[st
     }  # fmt: skip
     if packed:
         options["compression-level"] = 0
-    return {"uses": UPLOAD, "with": options}
+    return {**({"if": "always()"} if always else {}), "uses": UPLOAD, "with": options}
 
 
 def _collect(source: Source) -> dict[str, Any]:
     days = min(_MOST_DAYS, source.pipeline.retention.reports)
-    report = _upload(f"report-{source.pipeline.name}", "out/report", days)
-    report["if"] = "always()"
+    report = _upload(source.name, "out/report", days, always=True)
     # Jobs that were cancelled or never ran are no less of a failure than those that failed.
     results = {"RESULTS": _expression("join(needs.*.result, ' ')")}
     check = (
@@ -216,13 +205,16 @@ def _collect(source: Source) -> dict[str, Any]:
                     "restore-keys": f"{source.name}-reports-",
                 },
             },
-            {"uses": DOWNLOAD, "with": {"pattern": "report-*", "path": scripts.REPORTS}},
+            {
+                "uses": DOWNLOAD,
+                "with": {"pattern": "report-*", "path": scripts.INPUTS, "merge-multiple": True},
+            },
+            {"name": "Unpack", "run": scripts.unpack()},
             {"name": "Collect", "run": scripts.collect(source.pipeline.engines.install)},
             {
                 "name": "Show",
                 "if": "always()",
-                "run": scripts.show()
-                + "if [ -f out/report/report.md ]; then\n"
+                "run": scripts.show() + "if [ -f out/report/report.md ]; then\n"
                 '  cat out/report/report.md >> "$GITHUB_STEP_SUMMARY"\nfi\n',
             },
             report,

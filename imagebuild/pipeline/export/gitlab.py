@@ -16,7 +16,7 @@ from typing import Any
 from imagebuild.pipeline.cells import ImageCell, Job
 from imagebuild.pipeline.export import scripts
 from imagebuild.pipeline.export.source import JobDefinition, Source
-from imagebuild.pipeline.export.yamltext import dump
+from imagebuild.pipeline.export.yamltext import dump, spaced
 
 STAGES = (Job.MIRROR.value, Job.BUILD.value, Job.VERIFY.value, Job.PUBLISH.value, "collect")
 COLLECT = "collect"
@@ -30,14 +30,14 @@ def files(source: Source) -> Mapping[str, str]:
     """The file that .gitlab-ci.yml includes, or that the project's settings name."""
     schedule = source.pipeline.engines.schedule
     header = source.header(
-        "include:local in .gitlab-ci.yml takes it, or Settings > CI/CD > CI/CD configuration file.",
-        f'Build > Pipeline schedules starts it: cron "{schedule}", time zone UTC, with the variable',
-        f"IMAGEBUILD_PIPELINE={source.pipeline.name} where the project has other schedules, too. By hand:",
-        "Build > Pipelines > New pipeline.",
-        "Variables (Settings > CI/CD, protected): CLOUDS_YAML, of type File, where images are",
-        "published; REGISTRY_AUTH, of type File, docker's config.json, where registries want a login.",
-        "An image is one archive of artifacts: the instance's limit (100 MB, when nobody has set it)",
-        "must be larger, Admin > Settings > CI/CD.",
+        "include:local in .gitlab-ci.yml takes it, or Settings > CI/CD > CI/CD configuration",
+        "file. Build > Pipeline schedules starts it, in time zone UTC with the cron line",
+        f"{schedule}; where the project has other schedules, too, with the variable",
+        f"IMAGEBUILD_PIPELINE={source.pipeline.name}. By hand: Build > Pipelines > New pipeline.",
+        "Variables (Settings > CI/CD) of type File, protected: CLOUDS_YAML where images are",
+        "published; REGISTRY_AUTH, docker's config.json, where registries want a login.",
+        "An image is one archive of artifacts: the instance's limit (100 MB, when nobody has",
+        "set it) must be larger, Admin > Settings > CI/CD.",
     )
     document: dict[str, Any] = {"stages": list(STAGES), _base(source): _common(source)}
     for one in source.jobs:
@@ -45,7 +45,7 @@ def files(source: Source) -> Mapping[str, str]:
         if one.job is Job.BUILD:
             document[f"failed-{one.cell.id}"] = _failed(source, one)
     document[COLLECT] = _collect(source)
-    return {f"{source.name}.gitlab-ci.yml": header + "\n" + dump(document)}
+    return {f"{source.name}.gitlab-ci.yml": header + "\n" + spaced(dump(document))}
 
 
 def _base(source: Source) -> str:
@@ -156,9 +156,7 @@ def _failed(source: Source, one: JobDefinition) -> dict[str, Any]:
 
 
 def _collect(source: Source) -> dict[str, Any]:
-    reports = [
-        f"failed-{one.cell.id}" if one.job is Job.BUILD else one.name for one in source.jobs
-    ]
+    reports = [f"failed-{one.cell.id}" if one.job is Job.BUILD else one.name for one in source.jobs]
     nights = source.pipeline.retention.reports
     tags = source.pipeline.engines.gitlab.tags
     return {

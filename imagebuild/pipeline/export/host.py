@@ -19,6 +19,13 @@ ENVIRONMENT = {
 _NAME = re.compile(r"[a-z0-9-]+", re.ASCII)
 #: What both headers say.
 NOTES = (
+    f"The tool is in {PATH.split(':')[0]} or on the usual PATH. Clouds are in",
+    "/etc/openstack/clouds.yaml, logins of registries in /root/.docker/config.json, both",
+    "readable by root alone.",
+)
+_NAME = re.compile(r"[a-z0-9-]+", re.ASCII)
+#: What both headers say.
+NOTES = (
     f"The tool is in {PATH.split(':')[0]} or on the usual PATH. Clouds: /etc/openstack/clouds.yaml,",
     "registries: /root/.docker/config.json, both readable by root alone.",
 )

@@ -1,18 +1,20 @@
 """The shell lines that jobs run: one text for all cells, told apart by variables alone.
 
-    PIPELINE   the pipeline's file          CELL, JOB   what of it (--cell, --phase)
-    CLOUDS_YAML, REGISTRY_AUTH   secrets: the text of clouds.yaml, of docker's config.json
+    PIPELINE, NAME   the pipeline's file and its name
+    CELL, JOB        what of it (--cell, --phase)
+    PASSED           `true` when the job has done what it was for
 
 What a job leaves lies below `out`: `out/images` (artifacts, with the link to the newest) and
-`out/reports/CELL` (what `pipeline run` writes; later jobs of the cell go by it).
+`out/reports/CELL` (what `pipeline run` writes; later jobs of the cell go by it). Where an
+engine's own archives drop links and modes, or double what a link names (GitHub's do all of
+that), it travels as `hand/*.tar`, and comes as `inputs/*.tar`.
 """
 
 from __future__ import annotations
 
 IMAGES, REPORTS = "out/images", "out/reports"
-#: The archive of a build's `out/images`, and of what verifying it has added.
-IMAGE_TAR, PROOF_TAR = "image.tar", "proof.tar"
-#: Written when the image has been unpacked: what is newer is new.
+HAND, INPUTS = "hand", "inputs"
+#: Written when inputs have been unpacked: what is newer, this job has made.
 _MARK = "out/unpacked"
 
 _RUN = (
@@ -33,8 +35,7 @@ def collect(install: str) -> str:
     """
     return (
         f"{install}\n"
-        f"imagebuild pipeline collect {REPORTS}/* "
-        '--pipeline "$PIPELINE" --reports out/history\n'
+        f'imagebuild pipeline collect {REPORTS}/* --pipeline "$PIPELINE" --reports out/history\n'
     )
 
 
@@ -46,62 +47,37 @@ def show() -> str:
     )
 
 
-def pack_image() -> str:
-    """`out/images` as one file: engines' own archives drop links and modes, or double them.
+def pack() -> str:
+    """What later jobs want, as archives that unpack from here. Not compressed: images are.
 
-    Not compressed: the images are.
+    The report always; the image of a build, and what a verification has added to it
+    (verify.json and its kind), of jobs that have passed.
     """
-    return f"tar -cf {IMAGE_TAR} {IMAGES}\n"
-
-
-def pack_proof() -> str:
-    """What has been written since the image was unpacked: verify.json and its kind."""
     return (
-        f"find {IMAGES} -type f -newer {_MARK} -print0 |\n"
-        f"  tar -cf {PROOF_TAR} --null --files-from=-\n"
-    )
-
-
-def unpack(*, proof: bool) -> str:
-    """The inverse of both."""
-    names = [IMAGE_TAR, *([PROOF_TAR] if proof else [])]
-    lines = [*(f"tar -xf {name}" for name in names), f"rm -f {' '.join(names)}", f"touch {_MARK}"]
-    return "\n".join(lines) + "\n"
-
-
-def pack_zuul() -> str:
-    """What Zuul's jobs hand on, in `hand`: each archive with paths from here."""
-    return (
-        "set -eu\n"
-        "mkdir -p hand out/reports\n"
-        f'tar -cf "hand/report-$JOB-$CELL.tar" {REPORTS}\n'
-        'if [ "$PASSED" != true ]; then exit 0; fi\n'
-        f'if [ "$JOB" = build ]; then tar -cf "hand/image-$CELL.tar" {IMAGES}; fi\n'
-        'if [ "$JOB" = verify ]; then\n'
+        f"mkdir -p {HAND} {REPORTS}\n"
+        f'tar -cf "{HAND}/report-$JOB-$CELL.tar" {REPORTS}\n'
+        'if [ "$PASSED" = true ] && [ "$JOB" = build ]; then\n'
+        f'  tar -cf "{HAND}/image-$CELL.tar" {IMAGES}\n'
+        "fi\n"
+        'if [ "$PASSED" = true ] && [ "$JOB" = verify ]; then\n'
         f"  find {IMAGES} -type f -newer {_MARK} -print0 |\n"
-        '    tar -cf "hand/proof-$CELL.tar" --null --files-from=-\n'
+        f'    tar -cf "{HAND}/proof-$CELL.tar" --null --files-from=-\n'
         "fi\n"
     )
 
 
-def unpack_zuul() -> str:
-    """The inverse: all that was fetched into `inputs`."""
+def unpack() -> str:
+    """The inverse."""
     return (
-        "set -eu\n"
-        "mkdir -p inputs out\n"
-        "for archive in inputs/*.tar; do\n"
+        f"mkdir -p {INPUTS} out\n"
+        f"for archive in {INPUTS}/*.tar; do\n"
         '  if [ -e "$archive" ]; then tar -xf "$archive"; fi\n'
         "done\n"
-        "rm -rf inputs\n"
+        f"rm -rf {INPUTS}\n"
         f"touch {_MARK}\n"
     )
 
 
 def kvm() -> str:
-    """Let the runner's user open /dev/kvm, which hosted runners have, for root alone."""
-    return (
-        "rule='KERNEL==\"kvm\", GROUP=\"kvm\", MODE=\"0666\", OPTIONS+=\"static_node=kvm\"'\n"
-        'echo "$rule" | sudo tee /etc/udev/rules.d/99-kvm.rules > /dev/null\n'
-        "sudo udevadm control --reload-rules\n"
-        "sudo udevadm trigger --name-match=kvm\n"
-    )
+    """Let the runner's user open /dev/kvm: hosted runners have it, for root alone."""
+    return "if [ -e /dev/kvm ] && [ ! -w /dev/kvm ]; then\n  sudo chmod 0666 /dev/kvm\nfi\n"

@@ -66,7 +66,7 @@ class Source:
         lines = [
             f"Made by `imagebuild pipeline export {self.engine}` from {self.file}: change that,",
             f"then `{self.remake}`;",
-            "with --check in place of a change it says whether this file is up to date.",
+            "with --check it says whether this file is up to date, and changes nothing.",
             *(("", *more) if more else ()),
         ]
         return "".join(f"# {line}".rstrip() + "\n" for line in lines)
@@ -98,9 +98,7 @@ def _jobs(pipeline: Pipeline, cells: Sequence[Cell]) -> list[JobDefinition]:
         before = tuple(m for m in cell.after if m in mirrors)
         build, verify, publish = (f"{job.value}-{cell.id}" for job in list(Job)[1:])
         found += [
-            JobDefinition(
-                build, Job.BUILD, cell, before, (), _seconds(pipeline, limits.build)
-            ),
+            JobDefinition(build, Job.BUILD, cell, before, (), _seconds(pipeline, limits.build)),
             JobDefinition(
                 verify, Job.VERIFY, cell, (), (build,), _seconds(pipeline, limits.verify)
             ),
@@ -121,7 +119,7 @@ def _seconds(pipeline: Pipeline, limit: str | None, times: int = 1) -> int | Non
     if limit is None:
         return None
     wait = parse_duration(pipeline.retry.wait)
-    waits = sum(wait * 2**n for n in range(pipeline.retry.attempts - 1))
+    waits: int = wait * (2 ** (pipeline.retry.attempts - 1) - 1)
     return parse_duration(limit) * times + waits + _MARGIN
 
 

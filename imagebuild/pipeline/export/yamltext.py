@@ -41,3 +41,19 @@ def dump(value: Mapping[str, Any] | Sequence[Any]) -> str:
         value, Dumper=_Dumper, sort_keys=False, default_flow_style=False, width=1000,
         allow_unicode=True,
     )  # fmt: skip
+
+
+def spaced(text: str) -> str:
+    """The same with an empty line before each entry of the top level, and each job below
+    `jobs:`.
+    """
+    lines: list[str] = []
+    is_jobs = False
+    for line in text.splitlines():
+        is_top = bool(line) and line[0] not in " #"
+        is_job = is_jobs and line.startswith("  ") and line[2] not in " -"
+        if lines and (is_top or is_job) and lines[-1] != "jobs:":
+            lines.append("")
+        is_jobs = line == "jobs:" if is_top else is_jobs
+        lines.append(line)
+    return "\n".join(lines) + "\n"

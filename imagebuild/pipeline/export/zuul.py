@@ -17,7 +17,7 @@ from typing import Any
 from imagebuild.pipeline.cells import Job
 from imagebuild.pipeline.export import scripts
 from imagebuild.pipeline.export.source import JobDefinition, Source
-from imagebuild.pipeline.export.yamltext import Unsafe, dump
+from imagebuild.pipeline.export.yamltext import Unsafe, dump, spaced
 
 _COLLECT_SECONDS = 1800
 _POST_SECONDS = 1800
@@ -37,8 +37,8 @@ def files(source: Source) -> Mapping[str, str]:
         "Timeouts over three hours need a higher max-job-timeout of the tenant.",
         *(
             (
-                f"The secret {engine.secret} has clouds_yaml, the text of clouds.yaml, and, where",
-                "registries want a login, registry_auth, docker's config.json (zuul-client encrypt).",
+                f"The secret {engine.secret} has clouds_yaml, the text of clouds.yaml, and,",
+                "where registries want a login, registry_auth, docker's config.json.",
             )
             if engine.secret
             else ()
@@ -46,7 +46,7 @@ def files(source: Source) -> Mapping[str, str]:
     )
     playbooks = {"run": _run(source), "post": _post(source), "collect": _collect_playbook(source)}
     return {
-        f"zuul.d/{source.name}.yaml": header + "\n" + dump(_definitions(source)),
+        f"zuul.d/{source.name}.yaml": header + "\n" + spaced(dump(_definitions(source))),
         **{
             f"playbooks/{source.name}/{name}.yaml": source.header() + "\n" + dump(play)
             for name, play in playbooks.items()
@@ -121,7 +121,7 @@ def _fetch_inputs(which: str) -> list[dict[str, Any]]:
         {
             "name": "Make a directory for what earlier jobs have left",
             "ansible.builtin.file": {
-                "path": f"{_WORK}/inputs",
+                "path": f"{_WORK}/{scripts.INPUTS}",
                 "state": "directory",
                 "mode": "0755",
             },
@@ -130,7 +130,7 @@ def _fetch_inputs(which: str) -> list[dict[str, Any]]:
             "name": "Fetch it",
             "ansible.builtin.get_url": {
                 "url": "{{ item.url }}",
-                "dest": f"{_WORK}/inputs/{{{{ item.name | basename }}}}",
+                "dest": f"{_WORK}/{scripts.INPUTS}/{{{{ item.name | basename }}}}",
                 "mode": "0644",
             },
             "loop": f"{{{{ zuul.artifacts | default([]) | {which} | list }}}}",
@@ -139,7 +139,7 @@ def _fetch_inputs(which: str) -> list[dict[str, Any]]:
             "until": "fetched is succeeded",
             "retries": 3,
         },
-        _shell("Unpack it", scripts.unpack_zuul()),
+        _shell("Unpack it", "set -eu\n" + scripts.unpack()),
     ]
 
 
@@ -246,10 +246,13 @@ def _post(source: Source) -> list[dict[str, Any]]:
             "name": "Hand on what the job has made",
             "hosts": "all",
             "tasks": [
-                _shell("Pack it", scripts.pack_zuul(), environment),
+                _shell("Pack it", "set -eu -o pipefail\n" + scripts.pack(), environment),
                 {
                     "name": "Look what there is",
-                    "ansible.builtin.find": {"paths": [f"{_WORK}/hand"], "patterns": ["*.tar"]},
+                    "ansible.builtin.find": {
+                        "paths": [f"{_WORK}/{scripts.HAND}"],
+                        "patterns": ["*.tar"],
+                    },
                     "register": "archives",
                 },
                 {
