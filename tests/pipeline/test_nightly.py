@@ -76,7 +76,7 @@ def test_nights_with_and_without_a_change_and_a_rollback(night: Nightly, tmp_pat
     forget_requests(night)
     here, night.images, night.home = night.images, tmp_path / "none", tmp_path / "home"
     night.home.mkdir()
-    third = night.run("--skip-unchanged")
+    third = night.run("--skip-unchanged", IMAGEBUILD_CACHE_DIR=str(tmp_path / "cache"))
     assert {third.cells[c] for c in IMAGES} == {"skipped"}
     assert third.seconds < 30
     assert writes(night) == []
