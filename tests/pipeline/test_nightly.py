@@ -41,7 +41,7 @@ def forget_requests(night: Nightly) -> None:
 
 def test_nights_with_and_without_a_change_and_a_rollback(night: Nightly, tmp_path: Path) -> None:
     # The first: all is done.
-    process = night.start()
+    process = night.start("--jobs", "2")
     with Commands(process) as commands:
         first = night.wait(process)
     assert first.code == 0, f"{first.err}\n{night.logs()}"
@@ -178,3 +178,31 @@ def test_gates_and_two_at_once(night: Nightly) -> None:
     assert code == 75, said
     assert "running" in said
     assert night.current() != {}
+
+
+@pytest.mark.full("pipeline")
+def test_a_night_with_boots(night: Nightly) -> None:
+    """Proven by booting: once, and not again as long as the file is the same."""
+    night.only("plain")
+    night.run("--phase", "build", "--phase", "verify")
+    night.document["verify"] = {"level": "boot"}
+    night.row("plain")["gates"] = {"verified": "boot"}
+    night.write()
+    refused = night.run("--phase", "publish", code=7)
+    assert refused.phases(PLAIN)["gates"] == "failed"
+    assert night.glance() == []
+    first = night.run()
+    assert first.phases(PLAIN)["verify"] == "passed"
+    (image,) = night.named(PLAIN, first)
+    assert image.properties[properties.PROVEN] == "boot"
+    image_facts = first.report.cell(PLAIN).image  # type: ignore[union-attr]
+    assert image_facts
+    assert len(image_facts["boots"]) == 2
+    second = night.run()
+    assert second.cells == {PLAIN: "unchanged"}
+    assert second.seconds < 30
+    # What is proven further than is wanted is proven.
+    night.document["verify"] = {"level": "static"}
+    night.row("plain").pop("gates")
+    night.write()
+    assert night.run().cells == {PLAIN: "unchanged"}
