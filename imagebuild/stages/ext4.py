@@ -329,7 +329,7 @@ def _forget_writes(image: Path, offset: int) -> None:
                     where=f"{image}, offset {at}",
                 )
             data[0x178:0x180] = bytes(8)
-            struct.pack_into("<I", data, 0x3FC, _crc32c(data[:0x3FC]))
+            struct.pack_into("<I", data, 0x3FC, _crc32c(bytes(data[:0x3FC])))
             file.seek(at)
             file.write(data)
 
