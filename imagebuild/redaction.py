@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import re
 
-_SECRET = re.compile(r"((?:password|token|_key)[\"']?\s*[=:]\s*[\"']?)[^\s,;\"'}]+", re.IGNORECASE)
+#: A value by its name: of a setting, a header, a query (an object store's signed address).
+_SECRET = re.compile(
+    r"""((?:passw(?:or)?d|token|secret|signature|_sig|_key)["']?\s*[=:]\s*["']?"""
+    r"""|authorization["']?\s*[=:]\s*["']?(?:basic|bearer)\s+)[^\s,;"'}]+""",
+    re.IGNORECASE,
+)
 #: A login in an address: of a package index, a message bus, a database.
 _LOGIN = re.compile(r"(?<=://)[^/\s@]*@")
 

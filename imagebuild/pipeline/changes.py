@@ -19,8 +19,8 @@ class ImageChanges:
     Those that differ, in the order of names; so `agent`: key → (before, after).
 
     `sizes`: format → bytes (before, after), `rootfs` among them; `seconds`: stage → (before,
-    after), those of a stage from the store being None: all of either image, whether they
-    differ or not. `since`: the run that it is compared with.
+    after): all of either image, whether they differ or not; a stage that came from the store
+    took no time that says anything, and has None. `since`: the run that it is compared with.
     """
 
     since: str

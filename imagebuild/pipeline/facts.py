@@ -130,11 +130,8 @@ def facts_of(artifact: Path) -> ImageFacts:
         hooks=_hooks(timing),
         verdict=_word(verification.get("verdict")),
         proven=_word(verification.get("proven")),
-        boots={
-            str(r["name"]): _milestones(r["milestones"].items())
-            for r in verification.get("runs", ())
-        },
-        checks=tuple(_check(c) for c in verification.get("checks", ())),
+        boots=_boots(verification),
+        checks=_checks(verification),
         directories=_directories(view),
     )
 
@@ -162,19 +159,40 @@ def _agent(agent: object) -> dict[str, Any]:
 
 
 def _stages(timing: Mapping[str, Any]) -> tuple[tuple[str, float, bool], ...]:
-    return tuple(
-        (str(s["stage"]), _number(s["seconds"]), bool(s["reused"]))
-        for s in timing.get("stages", ())
-    )
+    try:
+        return tuple(
+            (str(s["stage"]), _number(s["seconds"]), bool(s["reused"]))
+            for s in timing.get("stages", ())
+        )
+    except (KeyError, TypeError, ValueError):
+        return ()  # of an older version, or another's
 
 
 def _hooks(timing: Mapping[str, Any]) -> tuple[tuple[str, str, str, float], ...]:
-    found = [
-        (str(stage), str(phase), str(name), _number(seconds))
-        for stage, hooks in timing.get("hooks", {}).items()
-        for phase, name, seconds in hooks
-    ]
+    try:
+        found = [
+            (str(stage), str(phase), str(name), _number(seconds))
+            for stage, hooks in timing.get("hooks", {}).items()
+            for phase, name, seconds in hooks
+        ]
+    except (AttributeError, TypeError, ValueError):
+        return ()
     return tuple(sorted(found, key=lambda h: -h[3])[:_HOOKS])
+
+
+def _boots(verification: Mapping[str, Any]) -> dict[str, tuple[tuple[str, float], ...]]:
+    try:
+        runs = verification.get("runs", ())
+        return {str(r["name"]): _milestones(r["milestones"].items()) for r in runs}
+    except (KeyError, AttributeError, TypeError, ValueError):
+        return {}
+
+
+def _checks(verification: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    try:
+        return tuple(_check(c) for c in verification.get("checks", ()))
+    except (KeyError, AttributeError, TypeError, ValueError):
+        return ()
 
 
 def _check(check: Mapping[str, Any]) -> dict[str, Any]:

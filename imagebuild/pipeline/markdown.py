@@ -50,9 +50,10 @@ DETAILS = (
 
 def render(report: RunReport, earlier: Sequence[RunReport]) -> str:
     """The file's text. Pure."""
+    images = markdownchanges.compare(report, earlier)
     text = ""
     for detail in DETAILS:
-        text = _text(report, earlier, detail)
+        text = _text(report, earlier, images, detail)
         if len(text) <= LIMIT:
             return text
     # Sentences of many thousand characters: whole lines as far as they go.
@@ -60,11 +61,16 @@ def render(report: RunReport, earlier: Sequence[RunReport]) -> str:
     return f"{kept}\n\n… and more: see report.json\n"
 
 
-def _text(report: RunReport, earlier: Sequence[RunReport], detail: Detail) -> str:
+def _text(
+    report: RunReport,
+    earlier: Sequence[RunReport],
+    images: Sequence[markdownchanges.Compared],
+    detail: Detail,
+) -> str:
     lines = [f"# {escaped(report.pipeline)}: {headline(report)}", "", _about(report), ""]
     lines += _cells(report, detail)
     lines += _failures(report, earlier, detail)
-    lines += markdownchanges.section(report, earlier, detail.rows, detail.cells)
+    lines += markdownchanges.section(images, detail.rows, detail.cells)
     lines += _warnings(report, detail)
     if report.notes:
         lines += ["", "## Notes", "", *(f"- {escaped(n)}" for n in report.notes[:20])]
@@ -215,7 +221,8 @@ def _standing(cell: CellReport, earlier: Sequence[RunReport]) -> list[str]:
     if good and not nights:
         return ["", f"The last run, {good.run}, was good."]
     if good:
-        return ["", f"{nights} earlier runs in a row were not good; {good.run} was."]
+        runs = "last run was" if nights == 1 else f"last {nights} runs were"
+        return ["", f"The {runs} not good, either; {good.run} was."]
     return ["", f"None of {nights} earlier runs was good."] if nights else []
 
 

@@ -25,6 +25,7 @@ from imagebuild.files import MIB, read_limited
 from imagebuild.mirror.metrics import put
 from imagebuild.pipeline import junit, markdown, metrics, page
 from imagebuild.pipeline.cleaning import cleaned
+from imagebuild.pipeline.facts import ImageFacts
 from imagebuild.pipeline.outcome import RunReport
 
 JSON, MARKDOWN, JUNIT = "report.json", "report.md", "junit.xml"
@@ -99,8 +100,9 @@ def read(path: Path) -> RunReport:
     """A report by its file or directory (`latest` too). Raises ConfigError."""
     file = path / JSON if path.is_dir() else path
     try:
-        document = json.loads(read_limited(file, _LIMIT))
-        return RunReport.from_json(document)
+        report = RunReport.from_json(json.loads(read_limited(file, _LIMIT)))
+        for image in filter(None, (c.image for c in report.cells)):
+            ImageFacts.from_json(image)
     except (OSError, ValueError, RecursionError) as exc:
         raise ConfigError(
             "cannot read a report",
@@ -111,6 +113,7 @@ def read(path: Path) -> RunReport:
     except ConfigError as exc:
         exc.where = exc.where or str(file)
         raise
+    return report
 
 
 def history(reports: Path, pipeline: str, *, before: str = "", limit: int = 30) -> list[RunReport]:

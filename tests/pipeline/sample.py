@@ -101,6 +101,24 @@ def killed() -> RunReport:
     return dataclasses.replace(good, cells=tuple(cells), complete=False, seconds=131.4)
 
 
+def empty(name: str = "nightly", **fields: Any) -> RunReport:  # noqa: ANN401
+    """A report without cells."""
+    started = NIGHT
+    made = RunReport(name, run_name(started), started, 1.0, ())
+    return dataclasses.replace(made, **fields)
+
+
+def with_error(what: str = "it is bad", code: int = 1, **fields: Any) -> RunReport:  # noqa: ANN401
+    """A report with one cell, whose build failed with that error."""
+    error = {
+        "error": "BuildError", "exit_code": code, "what": what, "where": "", "detail": "",
+        "hint": "",
+    } | fields  # fmt: skip
+    attempts = (Attempt(NIGHT, 1, code),)
+    phase = PhaseReport(Phase.BUILD, Status.FAILED, started=NIGHT, attempts=attempts, error=error)
+    return empty(cells=(CellReport("one-amd64", "image", (phase,)),))
+
+
 def facts(cell_id: str, nights_ago: int = 0) -> ImageFacts:
     """The image of a cell, so many nights ago."""
     base = _base("ubuntu-jammy" if cell_id == JAMMY else "debian-bookworm")

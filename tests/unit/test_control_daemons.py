@@ -156,6 +156,8 @@ def test_the_apis_pipeline_keeps_all_but_keystone() -> None:
         "--os-token=s3cret --swift-url=http://127.0.0.1/",
         "instance_rpc_encr_key = s3cret",
         "X-Auth-Token: s3cret",
+        "Authorization: Bearer s3cret",
+        "https://objects.example/image.qcow2?X-Amz-Signature=s3cret&temp_url_sig=s3cret",
     ],
 )
 def test_logs_show_no_secrets(line: str) -> None:
