@@ -6,6 +6,7 @@ Running it again, also with its own result among the directories, makes the same
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import tempfile
 import time
@@ -17,7 +18,7 @@ from imagebuild.errors import ConfigError, PreflightError
 from imagebuild.pipeline import reporting
 from imagebuild.pipeline.cells import Cell
 from imagebuild.pipeline.cleaning import clean_text, cleaned
-from imagebuild.pipeline.merging import add_missing, merge
+from imagebuild.pipeline.merging import add_missing, is_complete, merge
 from imagebuild.pipeline.outcome import CellReport, PhaseReport, RunReport
 
 #: So many levels below a directory that is named are looked at.
@@ -117,6 +118,7 @@ def collect(
             detail="\n".join(found.unreadable) or f"no {reporting.JSON} in or below these places",
             hint="name directories that `pipeline run` wrote its reports to, or above them",
         )
+    tonight = _without_results(tonight)
     merged = merge([_located(f) for f in tonight]) if tonight else _empty(name)
     if found.unreadable:
         # Nobody knows what it would have said.
@@ -125,8 +127,17 @@ def collect(
     missing: tuple[str, ...] = ()
     if cells:
         merged, missing = add_missing(merged, cells)
+        if not missing and not found.unreadable:
+            whole = is_complete([f.report for f in tonight], is_all_there=True)
+            merged = dataclasses.replace(merged, complete=whole)
     older = [f.report for f in mine if f not in tonight]
     return Collected(merged, tuple(tonight), missing, _nights([*earlier, *older], merged))
+
+
+def _without_results(found: list[Found]) -> list[Found]:
+    """Without what an earlier `collect` has made of the others: it may know less than they."""
+    labels = {f.report.label for f in found if not f.report.parts}
+    return [f for f in found if not f.report.parts or not labels.issuperset(f.report.parts)]
 
 
 def _empty(name: str) -> RunReport:
@@ -147,10 +158,11 @@ def place(collected: Collected, reports: Path) -> Path:
     """Write the merged report below `reports`, with the logs. Returns its directory; an earlier
     result of the same night is replaced. Raises PreflightError, ConfigError.
     """
-    directory = reporting.directory_of(reports, collected.report.pipeline, collected.report.run)
+    directory = _directory(collected, reports)
+    report = dataclasses.replace(collected.report, run=directory.name)
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        report = _map_phases(collected.report, lambda c, p: _with_log(c, p, directory))
+        report = _map_phases(report, lambda c, p: _with_log(c, p, directory))
     except OSError as exc:
         raise PreflightError(
             "the reports cannot be written there",
@@ -160,6 +172,26 @@ def place(collected: Collected, reports: Path) -> Path:
         ) from exc
     reporting.write(report, directory, collected.earlier)
     return directory
+
+
+def _directory(collected: Collected, reports: Path) -> Path:
+    """A directory of its own, or that of an earlier result: no run's own report is replaced."""
+    report = collected.report
+    own = reporting.directory_of(reports, report.pipeline, report.run)
+    time = report.run.partition("-")[0]
+    numbered = (own.with_name(f"{time}-{n}" if n > 1 else time) for n in itertools.count(1))
+    return next(d for d in itertools.chain([own], numbered) if _is_free(d, report))
+
+
+def _is_free(directory: Path, report: RunReport) -> bool:
+    if not (directory / reporting.JSON).exists():
+        return True
+    try:
+        there = reporting.read(directory)
+    except ConfigError:
+        return True  # damaged
+    mine = set(report.parts or (report.label,))
+    return mine.issuperset(there.parts) if there.parts else mine == {there.label}
 
 
 def shown(collected: Collected) -> RunReport:

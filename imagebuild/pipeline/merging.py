@@ -6,10 +6,11 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 
 from imagebuild.errors import ConfigError, ExitCode
-from imagebuild.pipeline.cells import Cell, MirrorCell, Phase
+from imagebuild.pipeline.cells import Cell, Job, MirrorCell, Phase
 from imagebuild.pipeline.outcome import GOOD, CellReport, PhaseReport, RunReport, Status
 
 _PHASES = tuple(Phase)
+_JOBS = {phase: number for number, job in enumerate(Job) for phase in job.phases}
 #: Ends of a phase that was not tried.
 _UNTRIED = (Status.SKIPPED, Status.HELD)
 #: In the result of a phase that stands for one that no report has (`add_missing`).
@@ -29,7 +30,9 @@ def merge(reports: Sequence[RunReport]) -> RunReport:
             detail=", ".join(names),
             hint="collect one pipeline's at a time",
         )
-    ordered = sorted(reports, key=lambda r: (r.started, r.run))
+    ordered = sorted(reports, key=_place)
+    if len(labels := sorted({p for r in reports for p in r.parts or (r.label,)})) == 1:
+        labels = []
     started = ordered[0].started
     # As they came up first: mirror lists before images, as the pipeline's file has them.
     ids = list(dict.fromkeys(c.id for r in ordered for c in r.cells))
@@ -42,22 +45,47 @@ def merge(reports: Sequence[RunReport]) -> RunReport:
         cells=tuple(sorted(cells, key=lambda c: c.kind != "mirror")),
         tool=_words(r.tool for r in ordered),
         host=_words(r.host for r in ordered),
-        complete=all(r.complete or _is_superseded(r, ordered) for r in ordered),
+        complete=is_complete(ordered),
         notes=tuple(dict.fromkeys(n for r in ordered for n in r.notes)),
+        parts=tuple(labels),
     )
+
+
+def _place(report: RunReport) -> tuple[object, ...]:
+    """By time; what began in one second on several machines has an order, too."""
+    first = [(c.id, p.phase.value, p.target) for c in report.cells[:1] for p in c.phases[:1]]
+    return (report.started, report.run, report.host, first)
 
 
 def _words(texts: Iterable[str]) -> str:
     return ", ".join(sorted({w for t in texts for w in t.split(", ") if w}))
 
 
+def is_complete(reports: Sequence[RunReport], *, is_all_there: bool = False) -> bool:
+    """Whether every report came to its end, or its job was run again and did: a later one has
+    all that it has.
+
+    One that was killed before it had done anything says not even what it was asked for: it
+    counts unless it is known by other means that everything is there (`add_missing`).
+    """
+    return all(
+        r.complete or (is_all_there and not _done(r)) or _is_superseded(r, reports) for r in reports
+    )
+
+
 def _is_superseded(killed: RunReport, reports: Sequence[RunReport]) -> bool:
-    """Whether a job was run again, to its end: a later report has all of its cells."""
     ids = {c.id for c in killed.cells}
-    return bool(ids) and any(
-        r.complete and r.started >= killed.started and ids <= {c.id for c in r.cells}
+    return bool(_done(killed)) and any(
+        r.complete
+        and r.started > killed.started
+        and ids <= {c.id for c in r.cells}
+        and _done(killed) <= _done(r)
         for r in reports
     )
+
+
+def _done(report: RunReport) -> set[tuple[str, Phase, str]]:
+    return {(c.id, p.phase, p.target) for c in report.cells for p in c.phases}
 
 
 def _merge_cell(cells: Sequence[CellReport]) -> CellReport:
@@ -75,12 +103,17 @@ def _merge_cell(cells: Sequence[CellReport]) -> CellReport:
     known = built or next((c for c in reversed(cells) if c.build_id), cells[-1])
     return dataclasses.replace(
         known,
-        phases=tuple(sorted(phases, key=lambda p: _PHASES.index(p.phase))),
+        phases=_in_order(phases),
         profile=known.profile or next((c.profile for c in cells if c.profile), ""),
         series=known.series or next((c.series for c in cells if c.series), ""),
         arch=known.arch or next((c.arch for c in cells if c.arch), ""),
         image=_image(cells, known),
     )
+
+
+def _in_order(phases: Iterable[PhaseReport]) -> tuple[PhaseReport, ...]:
+    """Job by job; within one as its report has them: cloud by cloud."""
+    return tuple(sorted(phases, key=lambda p: _JOBS[p.phase]))
 
 
 def _has_done(cell: CellReport, which: Phase) -> bool:
@@ -154,8 +187,7 @@ def _completed(there: CellReport, cell: Cell) -> CellReport:
         else:
             stand_in = PhaseReport(which, Status.FAILED, error=_never_ran(cell.id, which))
         phases.append(dataclasses.replace(stand_in, result={_MISSING: True}))
-    ordered = sorted(phases, key=lambda p: _PHASES.index(p.phase))
-    return dataclasses.replace(there, phases=tuple(ordered))
+    return dataclasses.replace(there, phases=_in_order(phases))
 
 
 def _never_ran(cell_id: str, phase: Phase) -> dict[str, object]:

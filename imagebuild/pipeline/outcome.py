@@ -178,7 +178,8 @@ class CellReport:
 class RunReport:
     """One night. `run` is its name, `20261122T233600Z`; `host` the machine's name.
 
-    `complete` is false while the run goes on, and stays so when it was killed.
+    `complete` is false while the run goes on, and stays so when it was killed. `parts`: the
+    labels of the reports that it was merged from; none: it is one run's own.
     """
 
     pipeline: str
@@ -190,6 +191,12 @@ class RunReport:
     host: str = ""
     complete: bool = True
     notes: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """What tells it from the reports of other machines."""
+        return f"{self.run} {self.host}".rstrip()
 
     @property
     def exit_code(self) -> ExitCode:
@@ -226,6 +233,7 @@ class RunReport:
             "host": self.host,
             "totals": {s.value: sum(c.status is s for c in self.cells) for s in Status},
             "notes": list(self.notes),
+            "parts": list(self.parts),
             "cells": [c.to_json() for c in self.cells],
         }
 
@@ -249,6 +257,7 @@ class RunReport:
                 host=str(data["host"]),
                 complete=bool(data["complete"]),
                 notes=tuple(map(str, data["notes"])),
+                parts=tuple(map(str, data["parts"])),
             )
 
 

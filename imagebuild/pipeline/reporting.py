@@ -139,20 +139,13 @@ def without_parts(reports: Iterable[RunReport]) -> list[RunReport]:
     return [r for r in known if not any(_is_part(r, of) for of in known if of is not r)]
 
 
-def _is_part(part: RunReport, of: RunReport) -> bool:
-    cells = {c.id: c for c in of.cells}
-    return (
-        of.started <= part.started
-        and part.started + part.seconds <= of.started + of.seconds + 0.01
-        and (of.run, len(of.cells)) > (part.run, len(part.cells))
-        and bool(part.cells)
-        and all(_has(cells[c.id].phases, c.phases) for c in part.cells if c.id in cells)
-        and all(c.id in cells for c in part.cells)
-    )
-
-
-def _has(whole: Sequence[object], part: Sequence[object]) -> bool:
-    return all(p in whole for p in part)
+def _is_part(one: RunReport, of: RunReport) -> bool:
+    if one.parts:
+        return set(one.parts) <= set(of.parts) and (len(of.parts), of.run) > (
+            len(one.parts),
+            one.run,
+        )
+    return one.label in of.parts
 
 
 def write(report: RunReport, directory: Path, earlier: Sequence[RunReport]) -> None:
