@@ -142,7 +142,7 @@ def test_a_job_that_was_run_again_counts_with_its_last_try() -> None:
     assert merge([verify, *others, worse]).exit_code == ExitCode.TEMPORARY
 
 
-def one(
+def on(
     phase: Phase, status: Status, started: float = 0, target: str = "", run: int = 0
 ) -> RunReport:
     """A report with a phase of a cell."""
@@ -158,16 +158,16 @@ def one(
     ("reports", "status"),
     [
         # Done before not asked for, whatever came later.
-        ([one(Phase.UPLOAD, Status.PASSED, 5), one(Phase.UPLOAD, Status.SKIPPED)], "passed"),
+        ([on(Phase.UPLOAD, Status.PASSED, 5), on(Phase.UPLOAD, Status.SKIPPED)], "passed"),
         # Held tells more than not asked for: it is not published.
-        ([one(Phase.UPLOAD, Status.HELD), one(Phase.UPLOAD, Status.SKIPPED, run=9)], "held"),
+        ([on(Phase.UPLOAD, Status.HELD), on(Phase.UPLOAD, Status.SKIPPED, run=9)], "held"),
         # It failed to tell, and had been done.
-        ([one(Phase.RETIRE, Status.FAILED, 5), one(Phase.RETIRE, Status.UNCHANGED, 9)], "unchanged"),
-        ([one(Phase.UPLOAD, Status.UNCHANGED, 5), one(Phase.UPLOAD, Status.FAILED, 9)], "failed"),
+        ([on(Phase.RETIRE, Status.FAILED, 5), on(Phase.RETIRE, Status.UNCHANGED, 9)], "unchanged"),
+        ([on(Phase.UPLOAD, Status.UNCHANGED, 5), on(Phase.UPLOAD, Status.FAILED, 9)], "failed"),
         # A job that is run again finds all done: what counts is who did it.
-        ([one(Phase.UPLOAD, Status.PASSED, 5), one(Phase.UPLOAD, Status.UNCHANGED, 9)], "passed"),
+        ([on(Phase.UPLOAD, Status.PASSED, 5), on(Phase.UPLOAD, Status.UNCHANGED, 9)], "passed"),
         # Without a target: of all of them.
-        ([one(Phase.UPLOAD, Status.HELD), one(Phase.UPLOAD, Status.PASSED, 5, "a")], "passed"),
+        ([on(Phase.UPLOAD, Status.HELD), on(Phase.UPLOAD, Status.PASSED, 5, "a")], "passed"),
     ],
 )  # fmt: skip
 def test_what_counts_of_a_phase(reports: list[RunReport], status: str) -> None:
