@@ -60,10 +60,11 @@ def search(directories: Iterable[Path]) -> Search:
     """The reports in and below these directories. Raises ConfigError for one that is not there."""
     found: dict[Path, Found] = {}
     unreadable = []
-    for top in directories:
+    for named in directories:
+        top = named.parent if named.name == reporting.JSON and named.is_file() else named
         if not top.is_dir():
             raise ConfigError(
-                "there is no such directory",
+                "there is no such directory" if not top.exists() else "this is not a directory",
                 where=str(top),
                 hint="name directories that `pipeline run` wrote its reports to, or above them",
             )

@@ -85,7 +85,9 @@ def _about(report: RunReport) -> str:
         f"exit code {int(report.exit_code)}",
         f"run {report.run}",
     ]
-    words += [f"on {escaped(report.host)}"] if report.host else []
+    hosts = [h for h in report.host.split(", ") if h]
+    if hosts:
+        words.append(f"on {escaped(report.host) if len(hosts) < 4 else f'{len(hosts)} machines'}")
     words += [f"imagebuild {escaped(report.tool)}"] if report.tool else []
     return ", ".join(words)
 
@@ -197,7 +199,7 @@ def _failure(cell: CellReport, phase: PhaseReport, detail: Detail) -> list[str]:
     if phase.phase is Phase.VERIFY:
         said = _bad_checks(cell, detail) or said
     if said and detail.lines:
-        kept = [_cut(line, 300) for line in said[-detail.lines :]]
+        kept = [_clipped(line, 300) for line in said[-detail.lines :]]
         left = len(said) - len(kept)
         lines += ["", *block([*([f"… {left} lines before"] if left else []), *kept])]
     return lines
@@ -248,5 +250,8 @@ def _warnings(report: RunReport, detail: Detail) -> list[str]:
 
 def _cut(text: str, length: int) -> str:
     """One line, not longer than that."""
-    line = " ".join(text.split())
+    return _clipped(" ".join(text.split()), length)
+
+
+def _clipped(line: str, length: int) -> str:
     return line if len(line) <= length else f"{line[: length - 1]}…"

@@ -157,7 +157,7 @@ def add_missing(report: RunReport, cells: Sequence[Cell]) -> tuple[RunReport, tu
     notes = [f"{i} is in a report, but not in the pipeline's file" for i in known]
     return dataclasses.replace(
         report,
-        cells=(*merged, *known.values()),
+        cells=tuple(sorted((*merged, *known.values()), key=lambda c: c.kind != "mirror")),
         notes=tuple(dict.fromkeys((*report.notes, *notes))),
     ), tuple(sentences)
 

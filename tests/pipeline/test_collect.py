@@ -365,7 +365,7 @@ def test_logs_lose_their_secrets_on_the_way(tmp_path: Path) -> None:
     (directory,) = placed([WHOLE], tmp_path / "jobs")
     log = directory / WHOLE.cells[0].phases[0].log
     log.write_bytes(b"fetching https://ci:hunter2@example.org/x\r\n\xff\x00 password=hunter2\n")
-    ended = collect(directory, "--reports", tmp_path / "out")
+    ended = collect(directory / "report.json", "--reports", tmp_path / "out")
     copied = Path(ended.out.strip()) / WHOLE.cells[0].phases[0].log
     assert copied.read_bytes() == b"fetching https://example.org/x\r\n\\xff\x00 password=***\n"
 
@@ -386,6 +386,8 @@ def test_wrong_directories(tmp_path: Path) -> None:
     assert (absent.code, absent.out) == (3, "")
     assert "there is no such directory" in absent.err
     assert str(tmp_path / "none") in absent.err
+    (tmp_path / "a.json").write_text("{}")
+    assert "this is not a directory" in collect(tmp_path / "a.json").err
     (tmp_path / "empty").mkdir()
     empty = collect(tmp_path / "empty", "--reports", tmp_path / "out")
     assert empty.code == 3

@@ -27,7 +27,7 @@ def test_the_mail_says_what_failed_and_what_to_do() -> None:
     assert "exit code 5" in part
     assert "try: its wheels come from a lock file of another series" in part
     assert "`imagebuild verify " in part
-    assert "ModuleNotFoundError: No module named 'oslo_utils'\n" in part  # its evidence
+    assert "\n  | ModuleNotFoundError: No module named 'oslo_utils'\n" in part  # its evidence
     assert "The last run, 20261122T021700Z, was good." in part
     assert "not tried: mirror-backup-images failed" in text
     longer = [*sample.earlier(), dataclasses.replace(sample.bad_night(), run="20261123T011700Z")]
