@@ -182,6 +182,41 @@ def check_cell(publish: Publish, profile: Profile, series: Series | None) -> Ite
         )
 
 
+class Takers:
+    """Who gives images to which datastore versions: two cells would do so in turn every night."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str | None, list[tuple[VersionToPromote, str]]] = {}
+
+    def check(self, publish: Publish, cell_id: str) -> Iterator[Mistake]:
+        """Look at what one cell promotes in one cloud."""
+        seen = self._seen.setdefault(publish.cloud, [])
+        if not publish.promote:
+            return
+        for number, version in enumerate(publish.versions):
+            for other, taker in seen:
+                if taker == cell_id or not (text := _clash(version, other)):
+                    continue
+                yield Mistake(
+                    ("versions", number),
+                    f"{taker} and {cell_id} would both give {text} every night, in turn",
+                    "give the rows a publish of their own each, or promote: false",
+                )
+                break
+        seen += [(version, cell_id) for version in publish.versions]
+
+
+def _clash(one: VersionToPromote, other: VersionToPromote) -> str:
+    """What two cells would both give their image to; "" when nothing."""
+    keys = [(v.datastore.lower(), v.version.lower(), v.number or v.version) for v in (one, other)]
+    if keys[0] == keys[1]:
+        return f"their image to {one.label}"
+    tags = [set(v.image_tags) for v in (one, other)]
+    if all(tags) and (tags[0] <= tags[1] or tags[1] <= tags[0]):
+        return f"the tags {', '.join(sorted(tags[0] & tags[1]))} to their image"
+    return ""
+
+
 def _asked(loc: Loc, ask: Callable[[], object], near: str = "") -> Iterator[Mistake]:
     """What a verb's own code says, as a mistake; `near` is a better hint than its own."""
     try:

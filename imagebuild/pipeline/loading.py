@@ -213,6 +213,7 @@ class _Look:
 
     def _images(self) -> Iterator[Mistake]:
         rows: dict[str, int] = {}
+        takers = checking.Takers()
         for number, index, draft in image_cells(self.value, self._environment):
             here: Loc = ("images", number)
             row = self.value.images[number]
@@ -239,9 +240,9 @@ class _Look:
             publish: Loc = (*here, "publish") if row.publish is not None else ("publish",)
             series = cell.series or profile.agent.series
             for place, one in enumerate(cell.publish):
-                yield from checking.below(
-                    (*publish, place), checking.check_cell(one, profile, series)
-                )
+                at = (*publish, place)
+                yield from checking.below(at, checking.check_cell(one, profile, series))
+                yield from checking.below(at, takers.check(one, cell.id))
 
     def _profile_mistake(
         self, error: ConfigError, number: int, index: int, row: ImageRow, cell: ImageCell
