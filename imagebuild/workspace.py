@@ -146,13 +146,12 @@ class Workspace:
         """The object of a key from the remote, in the store from then on."""
         if self.sharing is None or key in self.secrets:
             return None
-        draft = self.draft(key.kind)
         return self.sharing.fetch(
             key,
             plan.own,
-            draft,
+            lambda: self.draft(key.kind),
             self.worker.call,
-            lambda facts: self._seal(plan, key, draft, facts),
+            lambda draft, facts: self._seal(plan, key, draft, facts),
         )
 
     def _seal(self, plan: StagePlan, key: Key, draft: Path, facts: Mapping[str, Any]) -> Object:

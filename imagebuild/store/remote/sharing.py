@@ -84,24 +84,25 @@ class Sharing:
         self,
         key: Key,
         inputs: object,
-        draft: Path,
+        draft: Callable[[], Path],
         call: Call,
-        keep: Callable[[Mapping[str, Any]], Object],
+        keep: Callable[[Path, Mapping[str, Any]], Object],
     ) -> Object | None:
         """The object of a key from the remote, whose name is held here; None: make it.
 
-        It is brought into the new directory `draft`, and `keep` is called with its facts, to
-        put that into the store.
+        It is brought into a new directory, which `draft` makes, and `keep` is called with that
+        and its facts, to put it into the store.
         """
         if self._is_down or key.kind not in SHARED:
             return None
+        place = draft()
         started = time.monotonic()
         found = None
         with self._spool("pull-") as spool:
             try:
-                pulled = self.remote.pull(key, inputs, draft, spool, call, self.deadline)
+                pulled = self.remote.pull(key, inputs, place, spool, call, self.deadline)
                 if pulled:
-                    found = keep(pulled.facts)
+                    found = keep(place, pulled.facts)
             except Interrupted:
                 raise
             except DamagedError as exc:
@@ -112,7 +113,7 @@ class Sharing:
             except OSError as exc:
                 self._say(f"{key.name} cannot be taken from {self.address}: {exc}")
         if found is None:
-            call("remove", paths=[str(draft)])
+            call("remove", paths=[str(place)])
             return None
         assert pulled is not None  # noqa: S101 - it was found
         self._offered.add(key)
