@@ -54,8 +54,8 @@ def nasty_tree(tree: Path) -> Path:
         file.seek(3 << 20)
         file.write(os.urandom(9000))
     (tree / "zeros").write_bytes(bytes(70_000))
-    for name in (b"x" * 255, b"\xff\xfe name", b"a\nb", b'"quoted" \\', "größe".encode(), b"-rf"):
-        Path(os.fsdecode(os.fsencode(tree) + b"/" + name)).write_bytes(name)
+    for odd in (b"x" * 255, b"\xff\xfe name", b"a\nb", b'"quoted" \\', "größe".encode(), b"-rf"):
+        Path(os.fsdecode(os.fsencode(tree) + b"/" + odd)).write_bytes(odd)
     deep = tree
     for _ in range(15):
         deep /= "d" * 200

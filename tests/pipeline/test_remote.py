@@ -482,13 +482,9 @@ def test_damage_on_the_way_is_refused(
 ) -> None:
     push(remote, remotes.stored(one, tmp_path, tree=False), tmp_path)
     proxy.corrupt_download(BLOBS, at=at, times=None)
+    said = "something else than was asked for|what its digest says"
     through = remotes.remote_at(proxy.host, name_of(tmp_path))
-    with (
-        through as remote,
-        pytest.raises(
-            DamagedError, match="something else than was asked for|not what its digest says"
-        ),
-    ):
+    with through as remote, pytest.raises(DamagedError, match=said):
         pull(remote, tmp_path)
 
 

@@ -49,15 +49,16 @@ _MOMENT = 2.0
 class Sharing:
     """The remote of a build while it runs; `close` it. `call`s are those of a worker.
 
-    `scratch` is the build's own; `deadline` a `time.monotonic()` for what is pulled.
+    `scratch` is the build's own; `deadline` a `time.monotonic()` for what is pulled; `environ`
+    leads to the user's logins.
     """
 
     address: RemoteAddress
     scratch: Path
     emit: Emit
     deadline: float | None = None
-    client: Client | None = None
-    _remote: Remote | None = None
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    _client: Client | None = None
     _is_down: bool = False
     _takes_nothing: bool = False
     _bad: set[Key] = field(default_factory=set)
@@ -75,10 +76,9 @@ class Sharing:
     def remote(self) -> Remote:
         """The remote, spoken to from now on."""
         with self._lock:
-            if self._remote is None:
-                self.client = client_of(self.address, self.emit)
-                self._remote = remote_of(self.address, self.client)
-            return self._remote
+            if self._client is None:
+                self._client = client_of(self.address, self.emit, self.environ)
+            return remote_of(self.address, self._client)
 
     def fetch(
         self,
@@ -152,8 +152,8 @@ class Sharing:
         """Stop what is on its way. Of what is not whole there, nothing has a name."""
         self._stopped.set()
         self._jobs.put(None)
-        if self.client:
-            self.client.close()
+        if self._client:
+            self._client.close()
         if self._sender:
             self._sender.join(_MOMENT)
 
@@ -207,11 +207,13 @@ class Sharing:
         self.emit(Note(text, warning=True))
 
 
-def client_of(address: RemoteAddress, emit: Emit | None = None) -> Client:
+def client_of(
+    address: RemoteAddress, emit: Emit | None = None, environ: Mapping[str, str] = os.environ
+) -> Client:
     """A client for the remote's registry, with the logins that the user has."""
     from imagebuild.registry.client import Client
 
-    return Client((address.settings,), emit=emit)
+    return Client((address.settings,), environ=environ, emit=emit)
 
 
 def remote_of(address: RemoteAddress, client: Client) -> Remote:
