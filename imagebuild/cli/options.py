@@ -127,6 +127,10 @@ _FLAGS = (
 )  # fmt: skip
 
 
+#: The variables of those options.
+FLAG_VARIABLES = tuple(flag.envvar for flag in _FLAGS)
+
+
 @dataclass(frozen=True)
 class ProfileRequest:
     """Which keys the command line and the environment set, and where profiles are searched."""

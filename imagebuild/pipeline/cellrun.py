@@ -12,7 +12,7 @@ from pathlib import Path
 from imagebuild.digest import of_file
 from imagebuild.errors import ImagebuildError, Interrupted, VerifyError
 from imagebuild.manifest import ArtifactView, open_artifact
-from imagebuild.pipeline import artifacts, commands, facts, gates, proof, unchanged
+from imagebuild.pipeline import artifacts, commands, facts, gates, proof
 from imagebuild.pipeline.answers import Answer, read
 from imagebuild.pipeline.cells import ImageCell, MirrorCell, Phase
 from imagebuild.pipeline.night import Night
@@ -177,7 +177,7 @@ class ImageRun:
         night, cell = self._night, self._cell
         try:
             with night.looking:
-                found = unchanged.standing(cell, night.places)
+                found = night.look.standing(cell)
         except ImagebuildError as exc:
             # What hinders looking is told by the phase that it hinders.
             night.recorder.note(f"{cell.id}: it is not known whether it has changed: {exc.what}")
@@ -189,7 +189,7 @@ class ImageRun:
             with contextlib.suppress(ImagebuildError):
                 self._take(open_artifact(place))
         night.recorder.describe(cell.id, build_id=found.build_id)
-        kept = "; ".join(getattr(found, "rolled_back", ()))
+        kept = "; ".join(found.rolled_back)
         why = f"nothing has changed: build {found.build_id[:8]} is "
         why += "published" if cell.publish else "proven"
         slots = [(p, "") for p in (Phase.BUILD, Phase.VERIFY, Phase.GATES)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from imagebuild.pipeline.outcome import RunReport
 from imagebuild.pipeline.phaserun import PhaseRun
 from imagebuild.pipeline.process import Children
 from imagebuild.pipeline.recorder import Recorder
+from imagebuild.pipeline.unchanged import Look
 from imagebuild.pipeline.watch import Watch
 
 
@@ -48,8 +50,13 @@ class Night:
     recorder: Recorder
     watch: Watch
     earlier: Sequence[RunReport]
-    #: Looking at what is published is for one thread at a time.
+    #: `look` is for one thread at a time.
     looking: threading.Lock = field(default_factory=threading.Lock)
+
+    @functools.cached_property
+    def look(self) -> Look:
+        """Says which cells have nothing to do."""
+        return Look(self.places)
 
     def phase(self, cell_id: str, phase: Phase, target: str = "") -> PhaseRun:
         """Begin a phase, with its limit."""
