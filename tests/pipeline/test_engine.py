@@ -1,0 +1,511 @@
+"""The engine's order, retries, holding and gates, with verbs that answer at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from imagebuild.config.pipeline import Pipeline
+from imagebuild.errors import TemporaryError
+from imagebuild.pipeline import engine, reporting
+from imagebuild.pipeline.cells import Cell, ImageCell, Job, MirrorCell, Phase, Places
+from imagebuild.pipeline.engine import Asked, Watch
+from imagebuild.pipeline.outcome import PhaseReport, RunReport, Status
+
+_PROGRAM = Path(__file__).with_name("fakeverbs.py")
+REPO = Path(__file__).resolve().parents[2]
+TEMPORARY = {
+    "error": "TemporaryError", "exit_code": 75, "what": "the archive is away",
+    "where": "http://archive.example/", "detail": "HTTP 503", "hint": "later",
+}  # fmt: skip
+
+
+@dataclass
+class Fake:
+    """A pipeline of `one` and `two` for two clouds, and a mirror list before them."""
+
+    directory: Path
+    document: dict[str, Any] = field(default_factory=dict)
+    plan: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    profiles: tuple[str, ...] = ("one", "two")
+    has_mirror: bool = True
+    ended: list[tuple[str, PhaseReport]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        version = {"datastore": "mysql", "version": "8.4"}
+        publish = {"datastores": ["mysql"], "versions": [version], "retire": {"keep": 1}}
+        self.document = {
+            "name": "fake",
+            "images": [{"profiles": ["one"]}],
+            "publish": [{"cloud": c, **publish} for c in ("prod", "lab")],
+            "verify": {"level": "static"},
+            "retry": {"attempts": 3, "wait": "1s"},
+        } | self.document
+
+    @property
+    def pipeline(self) -> Pipeline:
+        return Pipeline.model_validate(self.document)
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        whole = self.pipeline
+        step = {"list": "trove"}
+        made: list[Cell] = []
+        if self.has_mirror:
+            mirrors = Pipeline.model_validate({**self.document, "mirrors": [step]}).mirrors
+            made.append(MirrorCell("mirror-trove", mirrors[0]))
+        for name in self.profiles:
+            made.append(
+                ImageCell(
+                    id=f"{name}-amd64", profile=name, series=None, arch="amd64",  # type: ignore[arg-type]
+                    verify=whole.verify, publish=whole.publish, gates=whole.gates,
+                    after=("mirror-trove",) if self.has_mirror else (),
+                )
+            )  # fmt: skip
+        return tuple(made)
+
+    @property
+    def places(self) -> Places:
+        return Places(
+            images=self.directory / "images", cache=self.directory / "cache",
+            reports=self.directory / "reports", environ=dict(os.environ),
+        )  # fmt: skip
+
+    @property
+    def program(self) -> tuple[str, ...]:
+        (self.directory / "plan.json").write_text(json.dumps(self.plan))
+        return (sys.executable, "-S", str(_PROGRAM), str(self.directory))
+
+    def run(self, *ids: str, job: Job | None = None, **asked: Any) -> RunReport:  # noqa: ANN401
+        """One run; `calls` has what it called."""
+        (self.directory / "calls").unlink(missing_ok=True)
+        cells = tuple(c for c in self.cells if not ids or c.id in ids)
+        report, self.report_directory = engine.run(
+            self.pipeline, Asked(cells, job.phases if job else (), **asked), self.places,
+            self.watch, program=self.program,
+        )  # fmt: skip
+        return report
+
+    @property
+    def watch(self) -> Watch:
+        def ended(cell: str, report: PhaseReport) -> None:
+            self.ended.append((cell, report))
+
+        return Watch(lambda *_: None, lambda *_: None, ended)
+
+    @property
+    def calls(self) -> list[str]:
+        """The calls so far, without places."""
+        try:
+            lines = (self.directory / "calls").read_text().splitlines()
+        except FileNotFoundError:
+            return []
+        return [x.partition(" --images-dir")[0].removesuffix(" --json") for x in lines]
+
+    def wait_for(self, call: str) -> None:
+        """Until a call has begun."""
+        deadline = time.monotonic() + 20
+        while not any(call in c for c in self.calls):
+            assert time.monotonic() < deadline, f"no {call}: {self.calls}"
+            time.sleep(0.01)
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Fake:
+    return Fake(tmp_path)
+
+
+def statuses(report: RunReport, cell_id: str) -> dict[str, str]:
+    """Phase and target → status."""
+    cell = report.cell(cell_id)
+    assert cell
+    return {f"{p.phase.value} {p.target}".strip(): p.status.value for p in cell.phases}
+
+
+def one(report: RunReport, cell_id: str, phase: Phase) -> PhaseReport:
+    """The first report of a phase that is not good, else the first."""
+    cell = report.cell(cell_id)
+    assert cell
+    found = [p for p in cell.phases if p.phase is phase]
+    return next((p for p in found if p.error), found[0])
+
+
+def test_the_first_and_the_second_night(fake: Fake) -> None:
+    report = fake.run()
+    assert report.exit_code == 0
+    assert report.complete
+    artifact = report.cell("one-amd64").artifact  # type: ignore[union-attr]
+    image = f"id-prod-{artifact[-8:]}"
+    calls = [c.replace(artifact, "ARTIFACT") for c in fake.calls]
+    assert calls[0].startswith("mirror sync trove")
+    mine = [c for c in calls if "two" not in c][1:12]
+    assert [c for c in mine if "lab" not in c] == [
+        "build one",
+        "verify ARTIFACT --level static",
+        "upload ARTIFACT --cloud prod --datastore mysql --candidate",
+        "datastore list --cloud prod",
+        f"datastore create mysql 8.4 --image {image} --active --cloud prod",
+        f"datastore promote {image} mysql 8.4 --unless-rolled-back --cloud prod",
+        "datastore retire mysql --keep 1 --cloud prod",
+    ]
+    assert set(statuses(report, "one-amd64")) == {
+        "build", "verify", "gates", "upload prod", "upload lab", "register prod/mysql/8.4",
+        "register lab/mysql/8.4", "promote prod/mysql/8.4", "promote lab/mysql/8.4",
+        "retire prod/mysql", "retire lab/mysql",
+    }  # fmt: skip
+    assert [c.id for c in report.cells] == ["mirror-trove", "one-amd64", "two-amd64"]
+    build = one(report, "one-amd64", Phase.BUILD)
+    assert build.command[:3] == ("imagebuild", "build", "one")
+    log = (fake.report_directory / build.log).read_text()
+    assert "$ imagebuild build one" in log
+    assert "working" in log
+    assert reporting.read(fake.report_directory).to_json() == report.to_json()
+    assert (fake.report_directory.parent / "latest").resolve() == fake.report_directory.resolve()
+    # What each verb finds there is not done again, and what is proven is not asked again.
+    second = fake.run("two-amd64")
+    assert set(statuses(second, "two-amd64").values()) == {"unchanged"}
+    assert not [c for c in fake.calls if c.startswith(("verify", "datastore create"))]
+
+
+def test_a_failed_cell_does_not_stop_the_others(fake: Fake) -> None:
+    fake.plan = {"build one": [{"code": 1, "lines": ["warning: old", "it broke"]}]}
+    report = fake.run()
+    failed = one(report, "one-amd64", Phase.BUILD)
+    assert failed.status is Status.FAILED
+    assert failed.error
+    assert "status 1" in failed.error["what"]
+    assert "it broke" in failed.error["detail"]
+    assert failed.warnings == ("old",)
+    held = statuses(report, "one-amd64")
+    assert held.pop("build") == "failed"
+    assert set(held.values()) == {"held"}
+    assert one(report, "one-amd64", Phase.PROMOTE).why == "build failed"
+    assert set(statuses(report, "two-amd64").values()) <= {"passed", "unchanged"}
+    assert report.exit_code == 1
+
+
+def test_nothing_goes_up_that_did_not_verify(fake: Fake) -> None:
+    fake.plan = {"verify": [{"code": 5}]}
+    report = fake.run("one-amd64")
+    error = one(report, "one-amd64", Phase.VERIFY).error
+    assert error
+    assert (error["error"], error["exit_code"]) == ("VerifyError", 5)
+    assert "static/fstab: no root" in error["detail"]
+    assert not [c for c in fake.calls if c.startswith(("upload", "datastore"))]
+    assert report.exit_code == 5
+    # Not even by a job of its own.
+    alone = fake.run("one-amd64", job=Job.PUBLISH)
+    assert one(alone, "one-amd64", Phase.GATES).exit_code == 7
+    assert not [c for c in fake.calls if c.startswith("upload")]
+    assert statuses(alone, "one-amd64")["build"] == "skipped"
+
+
+def test_only_what_is_temporary_is_tried_again(fake: Fake) -> None:
+    fake.plan = {
+        "build one": [{"code": 75, "error": TEMPORARY}, {"code": 75, "error": TEMPORARY}, {}],
+        "build two": [{"code": 75, "error": TEMPORARY}],
+    }
+    report = fake.run()
+    good = one(report, "one-amd64", Phase.BUILD)
+    assert good.status is Status.PASSED
+    assert [a.exit_code for a in good.attempts] == [75, 75, 0]
+    gaps = [b.started - a.started for a, b in zip(good.attempts, good.attempts[1:], strict=False)]
+    assert 1 <= gaps[0] < 1.9
+    assert 2 <= gaps[1] < 3.5, "the second wait is twice as long"
+    bad = one(report, "two-amd64", Phase.BUILD)
+    assert bad.error == TEMPORARY
+    assert len(bad.attempts) == 3
+    assert report.exit_code == 75
+    fake.plan = {"build one": [{"code": 3}]}
+    assert len(one(fake.run("one-amd64"), "one-amd64", Phase.BUILD).attempts) == 1
+
+
+def test_a_cloud_that_fails_holds_itself_alone(fake: Fake) -> None:
+    error = {**TEMPORARY, "error": "PublishError", "exit_code": 6, "what": "the quota is used up"}
+    fake.plan = {"upload prod": [{"code": 6, "error": error}]}
+    found = statuses(fake.run("one-amd64"), "one-amd64")
+    assert found["upload prod"] == "failed"
+    assert {v for k, v in found.items() if "prod/" in k} == {"held"}
+    assert {v for k, v in found.items() if "lab" in k} <= {"passed", "unchanged"}
+
+
+@pytest.mark.parametrize("mirrors", ["hold", "go-on"])
+def test_a_mirror_that_is_not_whole(fake: Fake, mirrors: str) -> None:
+    error = {**TEMPORARY, "error": "PublishError", "exit_code": 6, "what": "it is gone"}
+    fake.plan = {"mirror sync": [{"code": 6, "error": error}]}
+    fake.document["gates"] = {"mirrors": mirrors}
+    report = fake.run("mirror-trove", "one-amd64")
+    found = statuses(report, "one-amd64")
+    assert report.exit_code == 6
+    assert one(report, "mirror-trove", Phase.MIRROR).error == error
+    assert found["verify"] == "passed"
+    assert found["promote prod/mysql/8.4"] == ("held" if mirrors == "hold" else "passed")
+    if mirrors == "hold":
+        assert "mirror-trove" in one(report, "one-amd64", Phase.UPLOAD).why
+        assert not [c for c in fake.calls if c.startswith("upload")]
+
+
+def test_gates(fake: Fake) -> None:
+    fake.document["gates"] = {"deny_packages": ["openssh-*"], "size": "1M", "growth": "10%"}
+    fake.document["publish"][0]["control_plane_series"] = "2026.1"
+    report = fake.run("one-amd64")
+    gates = one(report, "one-amd64", Phase.GATES)
+    assert gates.error
+    assert gates.exit_code == report.exit_code == 7
+    assert "openssh-server" in gates.error["detail"]
+    assert "2026.1" in gates.error["detail"]
+    verdicts = {g["gate"]: g["passed"] for g in gates.result["gates"]}
+    assert verdicts == {
+        "verified": True, "size": True, "growth": True, "packages": False, "series": False,
+    }  # fmt: skip
+    assert not [c for c in fake.calls if c.startswith("upload")]
+
+
+def test_candidates_wait_for_a_person(fake: Fake) -> None:
+    for publish in fake.document["publish"]:
+        publish["promote"] = False
+    found = statuses(fake.run("one-amd64"), "one-amd64")
+    assert found["upload prod"] == "passed"
+    assert found["promote prod/mysql/8.4"] == found["register prod/mysql/8.4"] == "skipped"
+    assert not [c for c in fake.calls if "promote" in c or "create" in c]
+
+
+def test_a_new_version_that_goes_by_tags_gets_an_image_that_has_them(fake: Fake) -> None:
+    fake.document["publish"] = fake.document["publish"][:1]
+    fake.document["publish"][0]["versions"][0]["image_tags"] = ["trove", "mysql", "gold"]
+    fake.run("one-amd64")
+    uploads = [c.partition("--cloud")[2] for c in fake.calls if c.startswith("upload")]
+    assert uploads == [
+        " prod --tag trove --tag mysql --tag gold --candidate",
+        " prod --tag trove --tag mysql --tag gold",
+    ]
+    create = next(c for c in fake.calls if c.startswith("datastore create"))
+    assert "--image-tags trove,mysql,gold --active" in create
+    fake.run("one-amd64")
+    assert len([c for c in fake.calls if c.startswith("upload")]) == 1
+
+
+def test_jobs_find_the_artifact_of_the_job_before(fake: Fake, tmp_path: Path) -> None:
+    with_reports = fake.places.reports
+    assert fake.run("one-amd64", job=Job.VERIFY).exit_code == 3, "nothing was built yet"
+    fake.run("one-amd64", job=Job.BUILD)
+    assert fake.calls == ["build one"]
+    with_reports.rename(tmp_path / "elsewhere")
+    # Another machine has the images alone; a mirror that has moved on there does not matter.
+    (fake.directory / "seed-one").write_text("newer")
+    assert fake.run("one-amd64", job=Job.VERIFY).exit_code == 0
+    published = fake.run("one-amd64", job=Job.PUBLISH)
+    assert published.exit_code == 0
+    assert not [c for c in fake.calls if c.startswith(("build", "verify"))]
+    artifact = published.cell("one-amd64").artifact  # type: ignore[union-attr]
+    assert artifact in fake.calls[0] or any(artifact in c for c in fake.calls)
+    # By the report alone, and by name.
+    for pointer in (fake.places.images / "cells").rglob("*.json"):
+        pointer.unlink()
+    assert fake.run("one-amd64", job=Job.PUBLISH).cell("one-amd64").artifact == artifact  # type: ignore[union-attr]
+    named = fake.run("one-amd64", job=Job.VERIFY, artifact=artifact)
+    assert statuses(named, "one-amd64")["verify"] == "unchanged"
+
+
+def test_a_damaged_image_is_not_taken_for_proven(fake: Fake) -> None:
+    fake.run("one-amd64", job=Job.BUILD)
+    fake.run("one-amd64", job=Job.VERIFY)
+    (image,) = fake.places.images.glob("*/*.qcow2")
+    image.write_bytes(b"something else")
+    report = fake.run("one-amd64", job=Job.VERIFY)
+    assert report.exit_code == 5
+
+
+def test_a_phase_has_a_limit(fake: Fake) -> None:
+    fake.document["timeouts"] = {"build": "1s"}
+    fake.plan = {"build one": [{"sleep": 30}]}
+    began = time.monotonic()
+    report = fake.run("one-amd64")
+    assert time.monotonic() - began < 15
+    error = one(report, "one-amd64", Phase.BUILD).error
+    assert error
+    assert "limit" in error["what"]
+    assert report.exit_code == 1
+    assert (fake.directory / "signals").read_text() == "build 143\n", "it may tidy up"
+
+
+def test_a_child_that_somebody_kills(fake: Fake) -> None:
+    fake.plan = {"build one": [{"crash": 9}]}
+    error = one(fake.run("one-amd64"), "one-amd64", Phase.BUILD).error
+    assert error
+    assert "SIGKILL" in error["what"]
+    assert "memory" in error["hint"]
+
+
+def test_several_images_at_a_time(fake: Fake) -> None:
+    fake.plan = {"build": [{"sleep": 1.5}]}
+    fake.has_mirror = False
+    began = time.monotonic()
+    assert fake.run(jobs=2).exit_code == 0
+    together = time.monotonic() - began
+    starts = [c for c in fake.calls[:2] if c.startswith("build")]
+    assert len(starts) == 2, "both began before one had ended"
+    assert together < 3.0 + 2
+
+
+def test_one_run_of_a_cell_at_a_time(fake: Fake) -> None:
+    fake.plan = {"build one": [{"sleep": 2}]}
+    done: list[RunReport] = []
+    thread = threading.Thread(target=lambda: done.append(fake.run("one-amd64")))
+    thread.start()
+    fake.wait_for("build one")
+    with pytest.raises(TemporaryError, match="is running"):
+        fake.run("one-amd64", "two-amd64")
+    other = Fake(fake.directory)
+    assert other.run("two-amd64").exit_code == 0, "another cell is not in its way"
+    assert fake.run("one-amd64", wait=True).exit_code == 0
+    thread.join()
+    assert done[0].exit_code == 0
+
+
+def test_children_do_not_hear_what_the_file_says() -> None:
+    from imagebuild.cli.pipeline.surroundings import for_children, unheard
+
+    environ = {"IMAGEBUILD_UNVERIFIED": "1", "IMAGEBUILD_MIRROR": "http://a", "PATH": "/bin",
+               "IMAGEBUILD_CACHE_DIR": "/c"}  # fmt: skip
+    assert for_children(environ) == {"IMAGEBUILD_MIRROR": "http://a", "PATH": "/bin"}
+    assert unheard(environ) == ["IMAGEBUILD_UNVERIFIED"]
+
+
+def test_older_artifacts_go(fake: Fake) -> None:
+    fake.document["retention"] = {"artifacts": 2, "reports": 2}
+    fake.document["publish"] = []
+    seen = []
+    for night in range(4):
+        (fake.directory / "seed-one").write_text(str(night))
+        seen.append(fake.run("one-amd64").cell("one-amd64").artifact)  # type: ignore[union-attr]
+        for number, path in enumerate(seen):
+            if (manifest := Path(path, "manifest.json")).exists():
+                os.utime(manifest, (1000 + number, 1000 + number))
+    assert [Path(p).exists() for p in seen] == [False, False, True, True]
+    runs = [p for p in fake.report_directory.parent.iterdir() if p.name[0] == "2"]
+    assert len(runs) < 4
+
+
+# Signals: a process of its own.
+
+_RUNNER = """
+import sys
+from pathlib import Path
+from imagebuild.cli.main import raise_interrupted
+from imagebuild.pipeline.engine import RunInterrupted
+from tests.pipeline.test_engine import Fake
+import json, signal
+signal.signal(signal.SIGINT, raise_interrupted)
+signal.signal(signal.SIGTERM, raise_interrupted)
+fake = Fake(Path(sys.argv[1]), plan=json.loads(sys.argv[2]))
+try:
+    report = fake.run()
+except RunInterrupted as exc:
+    report = exc.report
+sys.exit(int(report.exit_code))
+"""
+
+
+def start(fake: Fake) -> subprocess.Popen[bytes]:
+    """The run as a process."""
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(_RUNNER), fake.directory, json.dumps(fake.plan)],
+        cwd=REPO, env={**os.environ, "PYTHONPATH": str(REPO)},
+    )  # fmt: skip
+
+
+def alive(fake: Fake) -> list[int]:
+    """The children that live."""
+    pids = map(int, (fake.directory / "pids").read_text().split())
+    found = []
+    for pid in pids:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            continue
+        if state != "Z":
+            found.append(pid)
+    return found
+
+
+def wait_until(met: Callable[[], bool], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not met():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_is_passed_on_and_the_report_written(fake: Fake, number: int, code: int) -> None:
+    fake.plan = {"verify": [{"sleep": 30}]}
+    process = start(fake)
+    fake.wait_for("verify")
+    time.sleep(0.3)
+    process.send_signal(number)
+    assert process.wait(20) == code
+    assert (fake.directory / "signals").read_text() == f"verify {code}\n", "once"
+    assert alive(fake) == []
+    report = reporting.read(fake.places.reports / "fake/latest")
+    found = statuses(report, "one-amd64")
+    assert found["build"] == "passed"
+    assert found["verify"] == "interrupted"
+    assert found["upload prod"] == "held"
+    assert set(statuses(report, "two-amd64").values()) == {"held"}
+    assert report.exit_code == code
+    # Taken up again.
+    fake.plan = {}
+    assert statuses(fake.run(), "one-amd64")["build"] == "unchanged"
+
+
+def test_a_wait_between_two_tries_can_be_cut_off(fake: Fake) -> None:
+    fake.document["retry"]["wait"] = "1h"
+    fake.plan = {"build": [{"code": 75, "error": TEMPORARY}]}
+    runner = Fake(fake.directory, document=fake.document, plan=fake.plan)
+    caught: list[BaseException] = []
+    from imagebuild.pipeline.process import Children, Stopped
+
+    children = Children(os.environ, runner.program)
+    children.stop(signal.SIGTERM)
+    with pytest.raises(Stopped):
+        children.pause(3600)
+    assert caught == []
+
+
+def test_children_that_do_not_hear_are_killed_when_asked_twice(fake: Fake) -> None:
+    fake.plan = {"build": [{"sleep": 60, "stubborn": True}]}
+    process = start(fake)
+    fake.wait_for("build")
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert process.poll() is None, "it waits for its child"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 130
+    assert alive(fake) == []
+
+
+def test_kill_9_leaves_nobody(fake: Fake) -> None:
+    fake.plan = {"build": [{"sleep": 60, "stubborn": True}]}
+    process = start(fake)
+    fake.wait_for("build")
+    process.kill()
+    process.wait(10)
+    wait_until(lambda: alive(fake) == [])
+    runs = fake.places.reports / "fake"
+    (directory,) = [p for p in runs.iterdir() if p.name[0] == "2"]
+    assert not reporting.read(directory).complete
+    fake.plan = {}
+    assert fake.run().exit_code == 0
