@@ -30,8 +30,9 @@ def render(report: RunReport, earlier: Sequence[RunReport]) -> str:
     return document(
         view,
         (
-            ("attention", "To look at", attention.section(view)),
+            ("attention", "What went wrong", attention.section(view)),
             ("cells", "Cells", overview.section(view) if view.cells else None),
+            ("notes", "Worth a look", attention.notes(view)),
             ("time", "Time", waterfall.section(view)),
             ("images", "Images", images.section(view)),
             ("clouds", "Clouds", clouds.section(view)),

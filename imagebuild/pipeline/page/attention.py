@@ -12,6 +12,7 @@ from imagebuild.pipeline.page.html import Html, clipped, el, join, long_text
 from imagebuild.pipeline.page.phases import warnings
 from imagebuild.pipeline.page.view import CellView, PageView
 from imagebuild.pipeline.page.words import EXIT_WORDS, command_line, link, mark, plural
+from imagebuild.pipeline.verdict import failing_since
 from imagebuild.units import duration
 
 #: Lines and characters of what an error shows that are seen at once; the rest is folded.
@@ -44,13 +45,13 @@ def troubles(view: PageView) -> list[Trouble]:
 
 
 def section(view: PageView) -> Html | None:
-    """Failures, what they hold, and warnings; nothing when all is well."""
-    parts = [*map(_failure, troubles(view)), _held(view), _warnings(view)]
+    """Failures, and what they hold; nothing when all is well."""
+    parts = [*(_failure(t, view) for t in troubles(view)), _held(view)]
     shown = [p for p in parts if p]
     return join(shown) if shown else None
 
 
-def _failure(trouble: Trouble) -> Html:
+def _failure(trouble: Trouble, view: PageView) -> Html:
     phase, error = trouble.phase, trouble.phase.error or {}
     cell = trouble.cells[0][0]
     what = _say(error, "what") or f"{phase.phase.value} was {phase.status.value}"
@@ -66,9 +67,9 @@ def _failure(trouble: Trouble) -> Html:
                class_="muted"),
         ),
         el("p", what, class_="what"),
-        el("dl", _pairs(phase, error)),
-        _detail(_say(error, "detail", 10**6)),
-        _checks(cell) if phase.phase is Phase.VERIFY else None,
+        el("dl", _pairs(phase, error, failing_since(cell.id, view.earlier))),
+        _detail(_say(error, "detail", 10**6), told=_names_of(_bad_checks(cell, phase))),
+        _checks(_bad_checks(cell, phase)),
         _advice(error),
         el("p", link(phase.log, "Log"), class_="act") if phase.log else None,
         _others(others),
@@ -76,7 +77,7 @@ def _failure(trouble: Trouble) -> Html:
     )  # fmt: skip
 
 
-def _pairs(phase: PhaseReport, error: Mapping[str, Any]) -> list[Html]:
+def _pairs(phase: PhaseReport, error: Mapping[str, Any], nights: int) -> list[Html]:
     pairs: list[tuple[str, Html | str]] = []
     if where := _say(error, "where"):
         pairs.append(("Where", el("code", where)))
@@ -88,13 +89,17 @@ def _pairs(phase: PhaseReport, error: Mapping[str, Any]) -> list[Html]:
     if tries > 1:
         ended += f", {plural(tries, 'try', 'tries')}"
     pairs.append(("End", ended))
+    if nights:
+        pairs.append(("Before", f"it was not good in the {plural(nights, 'night')} before either"))
     if phase.command:
         pairs.append(("By hand", command_line(phase.command)))
     return [el("div", el("dt", name), el("dd", value)) for name, value in pairs]
 
 
-def _detail(detail: str) -> Html | None:
+def _detail(detail: str, told: tuple[str, ...]) -> Html | None:
+    """The lines that show why; but for those of checks that are told below."""
     lines = detail.strip("\n").split("\n") if detail.strip() else []
+    lines = [line for line in lines if not (told and line.startswith(told))]
     if not lines:
         return None
     first = el("pre", long_text("\n".join(lines[:_LINES]), _CHARACTERS), tabindex=0)
@@ -108,10 +113,17 @@ def _detail(detail: str) -> Html | None:
     )
 
 
-def _checks(cell: CellView) -> Html | None:
+def _bad_checks(cell: CellView, phase: PhaseReport) -> list[Mapping[str, Any]]:
+    checks = cell.facts.checks if cell.facts and phase.phase is Phase.VERIFY else ()
+    return [c for c in checks if c["outcome"] in ("failed", "unknown")]
+
+
+def _names_of(checks: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    return tuple(f"{c['name']}:" for c in checks[:_CHECKS])
+
+
+def _checks(bad: Sequence[Mapping[str, Any]]) -> Html | None:
     """Checks that failed, with the lines that show it."""
-    checks = cell.facts.checks if cell.facts else ()
-    bad = [c for c in checks if c["outcome"] in ("failed", "unknown")]
     if not bad:
         return None
     shown = [
@@ -193,7 +205,7 @@ def _held(view: PageView) -> Html | None:
               class_="card trouble s-held")  # fmt: skip
 
 
-def _warnings(view: PageView) -> Html | None:
+def notes(view: PageView) -> Html | None:
     """What works, but somebody should know; the same of several cells once."""
     said: dict[str, list[CellView]] = {}
     for cell in view.cells:
@@ -211,7 +223,6 @@ def _warnings(view: PageView) -> Html | None:
     left = len(shown) - _NAMES
     return el(
         "article",
-        el("h3", "Worth a look"),
         el("ul", shown[:_NAMES]),
         el("p", f"{left} more in report.json.", class_="muted") if left > 0 else None,
         class_="card notes",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from imagebuild.pipeline.facts import ImageFacts
 from imagebuild.pipeline.page.html import Html, el, percent
-from imagebuild.pipeline.page.view import CellView
+from imagebuild.pipeline.page.view import CellView, Room
 from imagebuild.pipeline.page.words import time_change
 from imagebuild.units import duration
 
@@ -17,17 +17,17 @@ _PARTS = {
     "ssh": "system", "login": "system", "docker": "services", "agent-started": "services",
     "cloud-init-done": "services", "settled": "services",
 }  # fmt: skip
-#: Machines that are shown.
-_MACHINES = 12
+#: Milestones of a machine that are shown.
+_MARKS = 24
 
 
-def section(cell: CellView) -> Html | None:
+def section(cell: CellView, room: Room) -> Html | None:
     """A table with bars for each machine, on one scale; nothing where none was booted."""
     facts = cell.facts
     if facts is None or not any(facts.boots.values()):
         return None
     longest = max(marks[-1][1] for marks in facts.boots.values() if marks) or 1.0
-    shown = [(name, marks) for name, marks in facts.boots.items() if marks][:_MACHINES]
+    shown = [(name, marks) for name, marks in facts.boots.items() if marks][: room.machines]
     left = len(facts.boots) - len(shown)
     return el(
         "figure",
@@ -43,7 +43,7 @@ def section(cell: CellView) -> Html | None:
 
 def _machine(cell: CellView, name: str, marks: Sequence[tuple[str, float]], longest: float) -> Html:
     rows, since = [], 0.0
-    for milestone, seconds in marks:
+    for milestone, seconds in marks[:_MARKS]:
         bar = el(
             "rect",
             x=percent(since / longest),

@@ -66,10 +66,13 @@ def chart(
     unit: str,
     dates: tuple[str, str],
     name: str,
+    *,
+    has_dots: bool = True,
 ) -> Html:
     """The figure. `say` writes a value with its unit, `tick` one without (`unit` stands on top).
 
-    `name` is what it is about, for those who do not see it; `dates` are the first and last.
+    `name` is what it is about, for those who do not see it; `dates` are the first and last. Without
+    `has_dots` the last point alone is marked.
     """
     values = [p.value for p in points if p.value is not None]
     if not values:
@@ -79,7 +82,12 @@ def chart(
     last = points[-1].value
     spoken = f"{title} of {name} over {len(points)} nights: "
     spoken += f"{say(min(values))} to {say(max(values))}"
-    head = el("h4", title, " ", el("span", say(last) if last is not None else "", class_="latest"))
+    head = el(
+        "h4",
+        title,
+        el("span", f" {unit}", class_="muted"),
+        el("span", say(last) if last is not None else "", class_="latest"),
+    )
     left = el(
         "svg",
         [
@@ -94,13 +102,13 @@ def chart(
         "svg",
         [el("line", x1=0, x2="100%", y1=axis.y(t), y2=axis.y(t), class_="gl") for t in axis.ticks],
         _line(points, axis),
-        _dots(points, axis, say),
+        _dots(points, axis, say, has_dots=has_dots),
         class_="track",
         height=HEIGHT,
         role="img",
         aria_label=spoken + (f", now {say(last)}" if last is not None else ", none this night"),
     )
-    foot = el("div", el("span", unit), el("span", dates[0]), el("span", dates[1]), class_="dates")
+    foot = el("div", el("span", dates[0]), el("span", dates[1]), class_="dates")
     return el("div", head, el("div", left, plot, class_="plot"), foot, class_="chart")
 
 
@@ -126,10 +134,14 @@ def _line(points: Sequence[Point], axis: Scale) -> Html | None:
               class_="lines")  # fmt: skip
 
 
-def _dots(points: Sequence[Point], axis: Scale, say: Callable[[float], str]) -> Iterator[Html]:
+def _dots(
+    points: Sequence[Point], axis: Scale, say: Callable[[float], str], *, has_dots: bool
+) -> Iterator[Html]:
     for n, point in enumerate(points):
         x = percent(place(n, len(points)))
         if point.value is not None:
+            if not has_dots and n < len(points) - 1:
+                continue
             dot = el("circle", cx=x, cy=axis.y(point.value), r=4 if n == len(points) - 1 else 2.2,
                      class_="last" if n == len(points) - 1 else None)  # fmt: skip
             yield el("g", el("title", f"{point.title}: {say(point.value)}"), dot)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from imagebuild.pipeline.facts import ImageFacts
 from imagebuild.pipeline.page.html import Html, el, join
 from imagebuild.pipeline.page.treemap import HEADER, Box, Tile, nodes, tiles
-from imagebuild.pipeline.page.view import CellView
+from imagebuild.pipeline.page.view import CellView, Room
 from imagebuild.pipeline.page.words import size_change
 from imagebuild.units import size
 
@@ -17,11 +17,9 @@ _WIDE, _NARROW = Box(0, 0, 640, 420), Box(0, 0, 350, 460)
 _LETTER, _FONT, _LINE = 0.64, 11.0, 13.0
 #: Hues: the directories at the top of the tree take turns.
 _HUES = 6
-#: Rows of the table.
-_ROWS = 24
 
 
-def section(cell: CellView) -> Html | None:
+def section(cell: CellView, room: Room) -> Html | None:
     """The picture and its table; nothing for an image whose files are not known."""
     facts = cell.facts
     if facts is None or not facts.directories:
@@ -37,23 +35,23 @@ def section(cell: CellView) -> Html | None:
     return el(
         "figure",
         el("figcaption", el("h4", "Size by directory"), el("p", caption)),
-        _picture(cell.id, facts, total, _WIDE, before, "wide"),
-        _picture(cell.id, facts, total, _NARROW, before, "narrow"),
-        _table(facts, total, before),
+        _picture(cell.id, facts, total, _WIDE, before, room),
+        _picture(cell.id, facts, total, _NARROW, before, room),
+        _table(facts, total, before, room.directories),
         class_="treemap",
     )
 
 
 def _picture(
-    name: str, facts: ImageFacts, total: int, box: Box, before: Mapping[str, int], kind: str
+    name: str, facts: ImageFacts, total: int, box: Box, before: Mapping[str, int], room: Room
 ) -> Html:
     tree = nodes(facts.directories, total)
     largest = ", ".join(f"{n.path} {size(n.bytes)}" for n in tree[:4] if n.path)
     return el(
         "svg",
-        [_tile(tile, total, before) for tile in tiles(tree, box)],
+        [_tile(tile, total, before) for tile in tiles(tree, box, room.levels)],
         viewBox=f"0 0 {box.width:g} {box.height:g}",
-        class_=f"map {kind}",
+        class_="map wide" if box is _WIDE else "map narrow",
         role="img",
         aria_label=f"Size by directory of {name}: {largest}. The table below has more.",
     )
@@ -68,9 +66,9 @@ def _tile(tile: Tile, total: int, before: Mapping[str, int]) -> Html:
     if old is not None and abs(tile.bytes - old) >= 512 * 1024:
         sign = "+" if tile.bytes > old else "\N{MINUS SIGN}"
         title += f", {sign}{size(abs(tile.bytes - old))}"
-    hue = f"h{tile.top % _HUES}" if tile.path and (tile.label or tile.depth) else "hx"
+    hue = f"h{tile.top % _HUES}" if tile.path else "hx"
     rect = el("rect", x=box.x, y=box.y, width=box.width, height=box.height, rx=2 if box.width > 8
-              else None, class_="tg" if tile.is_group else f"tl d{tile.depth}")  # fmt: skip
+              else None, class_="tg" if tile.is_group else "tl")  # fmt: skip
     return el("g", el("title", title), rect, _label(tile), class_=hue)
 
 
@@ -81,8 +79,10 @@ def _label(tile: Tile) -> Html | None:
     if tile.is_group:
         both = f"{name} {amount}"
         return _words(box, both if len(both) <= fits else _cut(name, fits), "tn", HEADER - 5)
-    if not name or box.height < _LINE + 3:
+    if box.height < _LINE + 3:
         return None
+    if not name:
+        return _words(box, "other", "to", _LINE) if fits >= 5 else None
     shown = _cut(name, fits)
     if not shown:
         return None
@@ -100,14 +100,15 @@ def _cut(name: str, fits: int) -> str:
     """The name, or its end with an ellipsis; nothing where that would say nothing."""
     if len(name) <= fits:
         return name
-    last = "…/" + name.rpartition("/")[2]
-    if "/" in name.strip("/") and len(last) <= fits:
-        return last
+    parts = name.split("/")
+    for last in ("/".join((*parts[:2], "…", parts[-1])), f"…/{parts[-1]}"):
+        if len(parts) > 3 and len(last) <= fits:
+            return last
     return name[: fits - 1] + "…" if fits >= 6 else ""
 
 
-def _table(facts: ImageFacts, total: int, before: Mapping[str, int]) -> Html:
-    rows = sorted(facts.directories, key=lambda d: (-d[1], d[0]))[:_ROWS]
+def _table(facts: ImageFacts, total: int, before: Mapping[str, int], most: int) -> Html:
+    rows = sorted(facts.directories, key=lambda d: (-d[1], d[0]))[:most]
     left = len(facts.directories) - len(rows)
     body = [
         el(

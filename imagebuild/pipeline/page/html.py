@@ -25,6 +25,7 @@ Child = Union[str, Html, Iterable["Child"], None]  # noqa: UP007 - it names itse
 Value = str | int | float | bool | None
 
 _VOID = frozenset(("br", "col", "hr", "input", "link", "meta"))
+_SHAPES = frozenset(("circle", "line", "polyline", "rect", "use"))
 _NOTHING = Html("")
 
 
@@ -33,7 +34,10 @@ def el(tag: str, *children: Child, **attributes: Value) -> Html:
 
     None and False leave an attribute out, True writes its name alone.
     """
-    start = f"<{tag}{_attributes(attributes)}>"
+    start = f"<{tag}{_attributes(attributes)}"
+    if tag in _SHAPES:
+        return Html(f"{start}/>")
+    start += ">"
     return Html(start if tag in _VOID else f"{start}{join(*children)}</{tag}>")
 
 

@@ -6,14 +6,12 @@ from imagebuild.pipeline.facts import ImageFacts
 from imagebuild.pipeline.outcome import Status
 from imagebuild.pipeline.page import boot, directories, packages, phases
 from imagebuild.pipeline.page.html import Html, el, join
-from imagebuild.pipeline.page.view import CellView, PageView
+from imagebuild.pipeline.page.view import CellView, PageView, Room
 from imagebuild.pipeline.page.words import badge, plural
 from imagebuild.units import duration, size
 
 #: Images that are seen at once; of more, those that failed are.
 _OPEN = 3
-#: Rows of packages, of all images together and of one table at least and at most.
-_ROWS, _LEAST, _MOST = 4000, 40, 400
 _HOOKS = 8
 
 
@@ -22,11 +20,10 @@ def section(view: PageView) -> Html | None:
     images = view.images
     if not images:
         return None
-    most = min(max(_ROWS // (2 * len(images)), _LEAST), _MOST)
-    return join(_image(c, view, most) for c in images)
+    return join(_image(c, view, view.room) for c in images)
 
 
-def _image(cell: CellView, view: PageView, most: int) -> Html:
+def _image(cell: CellView, view: PageView, room: Room) -> Html:
     is_open = len(view.images) <= _OPEN or cell.status in (Status.FAILED, Status.INTERRUPTED)
     facts = cell.facts
     summary = el(
@@ -37,15 +34,15 @@ def _image(cell: CellView, view: PageView, most: int) -> Html:
     )
     body = (
         (_facts(facts), el("div",
-            el("div", directories.section(cell), packages.section(cell, most)),
-            el("div", boot.section(cell), _hooks(facts)), class_="two"))
+            el("div", directories.section(cell, room), packages.section(cell, room.packages)),
+            el("div", boot.section(cell, room), _hooks(facts)), class_="two"))
         if facts
         else el("p", _nothing(cell), class_="muted")
     )  # fmt: skip
     return el(
         "details",
         summary,
-        el("div", body, phases.table(cell, view.report), class_="inside"),
+        el("div", body, phases.table(cell, view.report, room.phases), class_="inside"),
         class_="card image",
         open=is_open,
     )

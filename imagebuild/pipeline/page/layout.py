@@ -134,7 +134,7 @@ def _header(view: PageView) -> Html:
         f"took {duration(report.seconds)}" if report.complete else "ended before its time",
         report.host and f"on {report.host}",
         report.tool and f"imagebuild {report.tool}",
-        None if is_good else f"exit code {int(code)}: {EXIT_WORDS[code]}",
+        None if is_good else f"exit code {int(code)}: {_why(report)}",
     ]
     counted = Counter(c.status for c in report.cells)
     counts = [
@@ -157,6 +157,11 @@ def _header(view: PageView) -> Html:
         el("ul", counts, class_="counts", aria_label="Cells by status"),
         el("ul", links, class_="links", aria_label="Files of this run"),
     )  # fmt: skip
+
+
+def _why(report: RunReport) -> str:
+    codes = {p.exit_code for c in report.cells for p in c.phases if p.status is Status.FAILED}
+    return "for several reasons" if len(codes) > 1 else EXIT_WORDS[report.exit_code]
 
 
 def _worst(report: RunReport) -> Status:

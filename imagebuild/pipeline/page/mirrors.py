@@ -45,8 +45,8 @@ def _list(cell: CellView, report: RunReport) -> Html:
         el("p", " ".join(words)) if words else None,
         _bar(cell.id, counted) if all_of_them else None,
         el("p", "Bytes: ", ", ".join(moved), class_="muted") if moved else None,
-        _failures(result.get("failures", result.get("results"))),
-        phases.table(cell, report),
+        _failures(result.get("bad")),
+        phases.table(cell, report, 20),
         class_="card mirror",
     )
 
@@ -93,7 +93,5 @@ def _bad(found: Sequence[object]) -> Iterator[tuple[str, str]]:
     for item in found:
         if not isinstance(item, Mapping) or item.get("outcome", "failed") not in _BAD:
             continue
-        error = item.get("error")
-        why = str(error.get("what", "")) if isinstance(error, Mapping) else str(error or "")
-        outcome = str(item.get("outcome", "failed"))
-        yield str(item.get("source", "")), f"{outcome}: {why}" if why else outcome
+        outcome, why = str(item.get("outcome", "failed")), str(item.get("what", ""))
+        yield str(item.get("image", "")), f"{outcome}: {why}" if why else outcome

@@ -20,9 +20,6 @@ from imagebuild.pipeline.page.words import (
 )
 from imagebuild.units import duration
 
-#: Rows of a table of phases.
-_ROWS = 60
-
 
 def strip(cell: CellView) -> Html:
     """Each phase as a picture and a word; those of several clouds count as one."""
@@ -47,9 +44,9 @@ def strip(cell: CellView) -> Html:
     return el("ol", found, class_="strip", aria_label="Phases")
 
 
-def table(cell: CellView, report: RunReport, *, is_open: bool = False) -> Html:
+def table(cell: CellView, report: RunReport, most: int) -> Html:
     """Every phase with what to type to do the same, and its log."""
-    phases = cell.report.phases[:_ROWS]
+    phases = cell.report.phases[:most]
     left = len(cell.report.phases) - len(phases)
     columns = (("Phase", ""), ("Result", ""), ("At", "n"), ("Took", "n"), ("Tries", "n"), ("", ""))
     head = el("thead", el("tr", [
@@ -62,7 +59,6 @@ def table(cell: CellView, report: RunReport, *, is_open: bool = False) -> Html:
         el("summary", "Phases, commands and logs"),
         el("div", body, class_="scroll", tabindex=0, role="region", aria_label=name),
         el("p", f"{plural(left, 'more phase')} in report.json of {report.run}.") if left else None,
-        open=is_open,
     )
 
 

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 
 #: A directory shows what is in it from this size on; its name stands above that.
 _LEAST_WIDTH, _LEAST_HEIGHT, HEADER = 76.0, 52.0, 17.0
-#: Levels of directories within each other.
-_DEPTH = 3
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,6 @@ class Tile:
     bytes: int
     box: Box
     top: int
-    depth: int
     is_group: bool = False
 
 
@@ -68,12 +65,12 @@ def nodes(directories: Sequence[tuple[str, int, int]], total: int) -> list[Node]
     return root.children
 
 
-def tiles(top: Sequence[Node], box: Box) -> list[Tile]:
-    """All tiles, each before those in it."""
+def tiles(top: Sequence[Node], box: Box, levels: int = 3) -> list[Tile]:
+    """All tiles, each before those in it, of so many levels of directories."""
     return [
         tile
         for number, (node, place) in enumerate(_placed(top, box))
-        for tile in _tiles(node, place, "", number, 0)
+        for tile in _tiles(node, place, "", number, levels)
     ]
 
 
@@ -114,16 +111,16 @@ def _placed(found: Sequence[Node], box: Box) -> Iterator[tuple[Node, Box]]:
     return zip(shown, squarify([n.bytes for n in shown], box), strict=True)
 
 
-def _tiles(node: Node, box: Box, above: str, top: int, depth: int) -> Iterator[Tile]:
+def _tiles(node: Node, box: Box, above: str, top: int, levels: int) -> Iterator[Tile]:
     label = node.path.removeprefix(above + "/") if above else node.path
     inside = box.width >= _LEAST_WIDTH and box.height >= _LEAST_HEIGHT
-    if not (node.children and inside and depth + 1 < _DEPTH):
-        yield Tile(node.path or above, label if node.path else "", node.bytes, box, top, depth)
+    if not (node.children and inside and levels > 1):
+        yield Tile(node.path or above, label if node.path else "", node.bytes, box, top)
         return
-    yield Tile(node.path, label, node.bytes, box, top, depth, is_group=True)
+    yield Tile(node.path, label, node.bytes, box, top, is_group=True)
     below = Box(box.x + 2, box.y + HEADER, box.width - 4, box.height - HEADER - 2)
     for child, place in _placed(node.children, below):
-        yield from _tiles(child, place, node.path, top, depth + 1)
+        yield from _tiles(child, place, node.path, top, levels - 1)
 
 
 def _worst(areas: Sequence[float], side: float) -> float:

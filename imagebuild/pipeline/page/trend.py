@@ -22,7 +22,10 @@ def section(view: PageView) -> Html | None:
     if not view.earlier:
         return None
     images = [c for c in view.images if sum(n.size is not None for n in c.nights) > 1]
-    return join(_matrix(view), [_charts(c, is_open=len(images) <= _OPEN) for c in images])
+    return join(
+        _matrix(view),
+        [_charts(c, is_open=len(images) <= _OPEN, has_dots=view.room.has_dots) for c in images],
+    )
 
 
 def _matrix(view: PageView) -> Html:
@@ -56,7 +59,7 @@ def _square(night: Night) -> Html:
     return el("td", mark(night.status), hidden(night.status.value), title=night.status.value)
 
 
-def _charts(cell: CellView, *, is_open: bool) -> Html:
+def _charts(cell: CellView, *, is_open: bool, has_dots: bool) -> Html:
     nights = cell.nights
     dates = date(nights[0].started), date(nights[-1].started)
 
@@ -68,7 +71,9 @@ def _charts(cell: CellView, *, is_open: bool) -> Html:
             Point(date(n.started), value(n) if n.is_good else None, n.status in _BAD)
             for n in nights
         ]
-        return chart(title, points, say, lambda v: f"{v / per:.4g}", unit, dates, cell.id)
+        return chart(
+            title, points, say, lambda v: f"{v / per:.4g}", unit, dates, cell.id, has_dots=has_dots
+        )
 
     slow = max((n.build or 0 for n in nights), default=0) >= 300
     figures = (

@@ -83,6 +83,30 @@ class CellView:
 
 
 @dataclass(frozen=True)
+class Room:
+    """How much is told of each image, so that the page stays small whatever their number.
+
+    `packages`, `directories`, `phases`: rows of a table; `levels` of directories in a
+    picture, `machines` of a boot; `has_dots`: whether a chart has a point for every night.
+    """
+
+    packages: int
+    directories: int
+    phases: int
+    levels: int
+    machines: int
+    has_dots: bool
+
+    @classmethod
+    def of(cls, images: int) -> Room:
+        """That of a page with so many images."""
+        packages = min(max(2000 // max(images, 1), 25), 400)
+        if images <= 12:
+            return cls(packages, 24, 60, 3, 12, has_dots=True)
+        return cls(packages, 12, 30, 2, 4, has_dots=False)
+
+
+@dataclass(frozen=True)
 class PageView:
     """All of it. `cells` stand worst first, as the file has them among equals."""
 
@@ -94,6 +118,11 @@ class PageView:
     def images(self) -> tuple[CellView, ...]:
         """The image cells."""
         return tuple(c for c in self.cells if c.report.kind != "mirror")
+
+    @property
+    def room(self) -> Room:
+        """How much each image gets."""
+        return Room.of(len(self.images))
 
     @property
     def mirrors(self) -> tuple[CellView, ...]:

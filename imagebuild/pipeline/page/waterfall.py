@@ -215,7 +215,8 @@ def _bar(bar: Bar, axis: Axis, top: float) -> Html:
         y, height = top + _PHASE + 1, _STAGE
     elif bar.kind == "wait":
         y, height = top + _PHASE // 2 - 1, 2
-    place = {"x": percent(left), "width": percent(right - left), "y": y, "height": height}
+    place: dict[str, str | float] = {"x": percent(left), "width": percent(right - left)}
+    place |= {"y": y, "height": height}
     kind = f"st st-{bar.kind}" if bar.is_stage else f"ph ph-{bar.kind}"
     reused = " reused" if bar.is_reused else ""
     shapes = [el("rect", **place, class_=kind + reused)]
@@ -223,7 +224,7 @@ def _bar(bar: Bar, axis: Axis, top: float) -> Html:
         shapes.append(el("rect", **place, class_="bad"))
     label = None
     if bar.label and not bar.is_stage and (right - left) * _WIDTH > len(bar.label) * _LETTER + 12:
-        inside = f"in-{bar.kind}" + (" on-bad" if bar.is_bad else "")
+        inside = f"in-{bar.kind}"
         label = el("text", bar.label, x=percent(left), y=y + 13, dx=6, class_=f"lb {inside}")
     return el("g", el("title", bar.title), shapes, label)
 
