@@ -16,7 +16,6 @@ ENVIRONMENT = {
     "IMAGEBUILD_CACHE_DIR": CACHE,
     "IMAGEBUILD_IMAGES_DIR": f"{STATE}/images",
 }
-_NAME = re.compile(r"[a-z0-9-]+", re.ASCII)
 #: What both headers say.
 NOTES = (
     f"The tool is in {PATH.split(':')[0]} or on the usual PATH. Clouds are in",
@@ -24,11 +23,6 @@ NOTES = (
     "readable by root alone.",
 )
 _NAME = re.compile(r"[a-z0-9-]+", re.ASCII)
-#: What both headers say.
-NOTES = (
-    f"The tool is in {PATH.split(':')[0]} or on the usual PATH. Clouds: /etc/openstack/clouds.yaml,",
-    "registries: /root/.docker/config.json, both readable by root alone.",
-)
 
 
 def command(source: Source) -> str:
