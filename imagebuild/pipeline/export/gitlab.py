@@ -33,7 +33,7 @@ def files(source: Source) -> Mapping[str, str]:
         "include:local in .gitlab-ci.yml takes it, or Settings > CI/CD > CI/CD configuration",
         "file. Build > Pipeline schedules starts it, in time zone UTC with the cron line",
         f"{schedule}; where the project has other schedules, too, with the variable",
-        f"IMAGEBUILD_PIPELINE={source.pipeline.name}. By hand: Build > Pipelines > New pipeline.",
+        f"IMAGEBUILD_SCHEDULE={source.pipeline.name}. By hand: Build > Pipelines > New pipeline.",
         "Variables (Settings > CI/CD) of type File, protected: CLOUDS_YAML where images are",
         "published; REGISTRY_AUTH, docker's config.json, where registries want a login.",
         "An image is one archive of artifacts: the instance's limit (100 MB, when nobody has",
@@ -74,7 +74,7 @@ def _common(source: Source) -> dict[str, Any]:
 
 def _rules(source: Source, when: str) -> list[dict[str, Any]]:
     """Schedules that name this pipeline, or none; and by hand."""
-    wanted = f'$IMAGEBUILD_PIPELINE == null || $IMAGEBUILD_PIPELINE == "{source.pipeline.name}"'
+    wanted = f'$IMAGEBUILD_SCHEDULE == null || $IMAGEBUILD_SCHEDULE == "{source.pipeline.name}"'
     started = '$CI_PIPELINE_SOURCE == "schedule" || $CI_PIPELINE_SOURCE == "web"'
     return [{"if": f"({started}) && ({wanted})", "when": when}]
 

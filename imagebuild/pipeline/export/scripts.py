@@ -35,7 +35,7 @@ def collect(install: str) -> str:
     """
     return (
         f"{install}\n"
-        f'imagebuild pipeline collect {REPORTS}/* --pipeline "$PIPELINE" --reports out/history\n'
+        f'imagebuild pipeline collect {REPORTS} --pipeline "$PIPELINE" --reports out/history\n'
     )
 
 
