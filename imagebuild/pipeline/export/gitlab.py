@@ -21,8 +21,6 @@ from imagebuild.pipeline.export.yamltext import dump, spaced
 STAGES = (Job.MIRROR.value, Job.BUILD.value, Job.VERIFY.value, Job.PUBLISH.value, "collect")
 COLLECT = "collect"
 _IMAGE_AGE = "1 day"
-#: What verifying adds to an artifact (imagebuild.verify.report).
-_PROOF = ("verify.json", "junit.xml")
 _COLLECT_MINUTES = 30
 
 
@@ -85,7 +83,6 @@ def _job(source: Source, one: JobDefinition) -> dict[str, Any]:
         Job.VERIFY: engine.verify_tags,
         Job.PUBLISH: engine.publish_tags,
     }.get(one.job) or engine.tags
-    reports = f"{scripts.REPORTS}/{one.cell.id}/"
     job: dict[str, Any] = {
         "extends": _base(source),
         "stage": one.job.value,
@@ -103,17 +100,16 @@ def _job(source: Source, one: JobDefinition) -> dict[str, Any]:
     if one.job is Job.PUBLISH:
         job["resource_group"] = source.lock
     job["variables"] = {"CELL": one.cell.id, "JOB": one.job.value}
-    job["script"] = [*_secrets(one), scripts.run(source.pipeline.engines.install)]
-    paths = {
-        Job.BUILD: [f"{scripts.IMAGES}/"],
-        Job.VERIFY: [f"{scripts.IMAGES}/*/{name}" for name in _PROOF],
-    }.get(one.job, [])
-    job["artifacts"] = {
-        "when": "always",
-        "expire_in": _IMAGE_AGE,
-        "paths": [*paths, reports],
-    }
+    unpack = [scripts.unpack(scripts.HAND)] if one.needs else []
+    unpack = [scripts.unpack(scripts.HAND)] if one.needs else []
+    run = scripts.run(source.pipeline.engines.install)
+    job["script"] = [*unpack, *_secrets(one), scripts.afterwards(run, scripts.pack())]
+    job["artifacts"] = _artifacts()
     return job
+
+
+def _artifacts() -> dict[str, Any]:
+    return {"when": "always", "expire_in": _IMAGE_AGE, "paths": [f"{scripts.HAND}/"]}
 
 
 def _hands_on(name: str, one: JobDefinition) -> bool:
@@ -146,12 +142,8 @@ def _failed(source: Source, one: JobDefinition) -> dict[str, Any]:
         "needs": [{"job": one.name, "artifacts": True}],
         **({"tags": list(t)} if (t := source.pipeline.engines.gitlab.tags) else {}),
         "variables": {"GIT_STRATEGY": "none"},
-        "script": [f"ls -R {scripts.REPORTS}/{one.cell.id}"],
-        "artifacts": {
-            "when": "always",
-            "expire_in": _IMAGE_AGE,
-            "paths": [f"{scripts.REPORTS}/{one.cell.id}/"],
-        },
+        "script": [f"ls {scripts.HAND}"],
+        "artifacts": _artifacts(),
     }
 
 
@@ -167,8 +159,10 @@ def _collect(source: Source) -> dict[str, Any]:
         **({"tags": list(tags)} if tags else {}),
         "timeout": f"{_COLLECT_MINUTES} minutes",
         "cache": {"key": f"{source.name}-reports", "paths": ["out/history/"], "when": "always"},
-        "script": [scripts.collect(source.pipeline.engines.install)],
-        "after_script": [scripts.show()],
+        "script": [
+            scripts.unpack(scripts.HAND),
+            scripts.afterwards(scripts.collect(source.pipeline.engines.install), scripts.show()),
+        ],
         "artifacts": {
             "when": "always",
             "expire_in": f"{nights} days",

@@ -5,9 +5,8 @@
     PASSED           `true` when the job has done what it was for
 
 What a job leaves lies below `out`: `out/images` (artifacts, with the link to the newest) and
-`out/reports/CELL` (what `pipeline run` writes; later jobs of the cell go by it). Where an
-engine's own archives drop links and modes, or double what a link names (GitHub's do all of
-that), it travels as `hand/*.tar`, and comes as `inputs/*.tar`.
+`out/reports/CELL` (what `pipeline run` writes; later jobs of the cell go by it). Engines'
+own archives drop links and modes, or double what a link names; so it travels as `hand/*.tar`.
 """
 
 from __future__ import annotations
@@ -26,6 +25,21 @@ _RUN = (
 def run(install: str) -> str:
     """Bring the tool, and do one job of a cell. One shell: what `install` exports counts."""
     return f"{install}\n{_RUN}\n"
+
+
+def afterwards(command: str, more: str) -> str:
+    """`more` whatever has become of the last line of `command`, whose status counts.
+
+    For engines whose own way of doing so has limits: GitLab ends an after_script after five
+    minutes, and forgets that it failed.
+    """
+    first, _, last = command.rstrip("\n").rpartition("\n")
+    return (
+        f"{first}\n"
+        f"status=0\n{last} || status=$?\n"
+        'if [ "$status" = 0 ]; then PASSED=true; else PASSED=false; fi\n'
+        f'{more}echo "passed: $PASSED"\nexit "$status"\n'
+    )
 
 
 def collect(install: str) -> str:
@@ -54,6 +68,7 @@ def pack() -> str:
     (verify.json and its kind), of jobs that have passed.
     """
     return (
+        f"rm -rf {HAND}\n"
         f"mkdir -p {HAND} {REPORTS}\n"
         f'tar -cf "{HAND}/report-$JOB-$CELL.tar" {REPORTS}\n'
         'if [ "$PASSED" = true ] && [ "$JOB" = build ]; then\n'
@@ -66,14 +81,14 @@ def pack() -> str:
     )
 
 
-def unpack() -> str:
-    """The inverse."""
+def unpack(place: str = INPUTS) -> str:
+    """The inverse, of archives that the engine has put into that directory."""
     return (
-        f"mkdir -p {INPUTS} out\n"
-        f"for archive in {INPUTS}/*.tar; do\n"
+        f"mkdir -p {place} out\n"
+        f"for archive in {place}/*.tar; do\n"
         '  if [ -e "$archive" ]; then tar -xf "$archive"; fi\n'
         "done\n"
-        f"rm -rf {INPUTS}\n"
+        f"rm -rf {place}\n"
         f"touch {_MARK}\n"
     )
 
