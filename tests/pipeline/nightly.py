@@ -79,6 +79,12 @@ class Night:
             found[phase.phase.value] = max(known, phase.status.value, key=order.index)
         return found
 
+    def why(self, cell_id: str, phase: Phase) -> str:
+        """What is said of a phase, of each of its targets."""
+        cell = self.report.cell(cell_id)
+        assert cell
+        return "\n".join(p.why for p in cell.phases if p.phase is phase)
+
     def error(self, cell_id: str, phase: Phase) -> Mapping[str, Any]:
         """The error of a phase that failed."""
         cell = self.report.cell(cell_id)
