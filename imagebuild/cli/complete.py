@@ -81,7 +81,8 @@ def cell(context: click.Context, _parameter: object, incomplete: str) -> list[Co
     from imagebuild.cli.pipeline.options import load
     from imagebuild.errors import ImagebuildError
 
-    named = context.params.get("pipeline")
+    # Before an option that has no value yet, click leaves words as it found them.
+    named = context.params.get("pipeline") or next(iter(context.args), None)
     if not named or named == "-":
         return []
     try:

@@ -198,7 +198,9 @@ def environment_request() -> ProfileRequest:
 
     Raises as click does for a variable that makes no sense.
     """
-    found: Any = _given_nothing.main([], prog_name="imagebuild", standalone_mode=False)
+    # Not by `main`, which would complete the line that a shell asks for.
+    with _given_nothing.make_context("environment", []) as context:
+        found: Any = _given_nothing.invoke(context)
     assert isinstance(found, ProfileRequest)  # noqa: S101 - it returns what it gets
     return found
 

@@ -32,11 +32,12 @@ class Standing:
     """`build_id` of what would be built, `name` of its artifact; both are only likely when
     something was not `resolved`.
 
-    `has_artifact`: it is in place, whole or not. `is_verified`: its verify.json says the wanted
-    level of it. `missing`: what is left to do, in plain sentences; empty: nothing, the cell can
-    be skipped. `stages`: (stage, is it in the store). `published`: (cloud, Glance's id) of each
-    image that is there as it should be. `rolled_back`: versions that somebody has led away from
-    this very image, one sentence each: they stay as they are until there is another build.
+    `has_artifact`: it is in place, its images in their sizes. `is_verified`: its verify.json
+    says the wanted level of it. `missing`: what is left to do, in plain sentences; empty:
+    nothing, the cell can be skipped. `stages`: (stage, is it in the store). `published`:
+    (cloud, Glance's id) of each image that is there, as it should be or not. `rolled_back`:
+    versions that somebody has led away from this very image, one sentence each: they stay as
+    they are until there is another build. `unresolved`: what nobody could tell.
     """
 
     build_id: str
@@ -132,24 +133,27 @@ class Look:
         """What would be built of a profile; each one is resolved once."""
         key = json.dumps(profile.model_dump(mode="json"), sort_keys=True)
         if key not in self._plans:
-            cache = self.places.cache
-            inputs = resolve(
-                profile,
-                workdir=cache / "sources",
-                memory=cache / "resolved",
-                containers=cache / "containers",
-                offline=self.offline,
-                for_run=False,
-            )
-            self._plans[key] = make_plan(inputs, self.places.images / "{name}")
+            self._plans[key] = self._resolve(profile)
         return self._plans[key]
+
+    def _resolve(self, profile: Profile) -> Plan:
+        cache = self.places.cache
+        inputs = resolve(
+            profile,
+            workdir=cache / "sources",
+            memory=cache / "resolved",
+            containers=cache / "containers",
+            offline=self.offline,
+            for_run=False,
+        )
+        return make_plan(inputs, self.places.images / "{name}")
 
 
 def _unbuilt(stages: Mapping[str, bool]) -> str:
     made = [stage for stage, cached in stages.items() if not cached]
     if not made:
-        return "there is no artifact, and every stage of it is in the store"
-    return f"there is no artifact; to be made: {', '.join(made)}"
+        return "there is no whole artifact; every stage of it is in the store"
+    return f"there is no whole artifact; to be made: {', '.join(made)}"
 
 
 def _artifact(directory: Path, build_id: str) -> ArtifactView | None:

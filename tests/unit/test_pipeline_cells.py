@@ -187,7 +187,7 @@ def test_what_is_looked_for_is_what_upload_is_asked_for(publish: dict[str, objec
     said = dict(text.split("=", 1) for text in params["properties"])
     assert {k: v or "" for k, v in choice.properties.items()} == said
     flags = [v for v in ("private", "shared", "community", "public") if params[f"is_{v}"]]
-    assert [choice.visibility] == (flags or [None])
+    assert choice.visibility == next(iter(flags), None)
 
 
 # --- needs ----------------------------------------------------------------------------
