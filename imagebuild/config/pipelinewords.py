@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
 
@@ -78,6 +78,13 @@ LEVELS = (Level.STATIC, Level.BOOT, Level.AGENT, Level.DATABASE)
 _LIST = {"type": ["array", "string", "number"], "items": {"type": ["string", "number"]}}
 _BARE = WithJsonSchema(_LIST)
 
+
+def _choices(of: type[Word], *more: dict[str, Any]) -> WithJsonSchema:
+    """The schema of a list of words, of which one may stand without its list."""
+    one = {"anyOf": [{"enum": [str(word) for word in of]}, *more]}
+    return WithJsonSchema({"anyOf": [one, {"type": "array", "items": one}]})
+
+
 Name = Annotated[str, AfterValidator(check_profile_name)]
 Text = Annotated[str, AfterValidator(checks.check_text)]
 Size = Annotated[
@@ -122,10 +129,21 @@ Version = Annotated[
 ]
 Cloud = Annotated[str, AfterValidator(checks.check_cloud)]
 #: Closed choices, of which one may stand without its list.
-SeriesList = Annotated[tuple[Series, ...], BeforeValidator(words), AfterValidator(checks.unique)]
-Arches = Annotated[tuple[Arch, ...], BeforeValidator(words), AfterValidator(checks.unique)]
-Networks = Annotated[tuple[Network, ...], BeforeValidator(words), AfterValidator(checks.unique)]
-Firmwares = Annotated[tuple[Firmware, ...], BeforeValidator(words), AfterValidator(checks.unique)]
+SeriesList = Annotated[
+    tuple[Series, ...],
+    BeforeValidator(words),
+    AfterValidator(checks.unique),
+    _choices(Series, {"type": "number"}),
+]
+Arches = Annotated[
+    tuple[Arch, ...], BeforeValidator(words), AfterValidator(checks.unique), _choices(Arch)
+]
+Networks = Annotated[
+    tuple[Network, ...], BeforeValidator(words), AfterValidator(checks.unique), _choices(Network)
+]
+Firmwares = Annotated[
+    tuple[Firmware, ...], BeforeValidator(words), AfterValidator(checks.unique), _choices(Firmware)
+]
 Properties = Annotated[
     dict[str, Annotated[str, BeforeValidator(checks.check_property)]],
     WithJsonSchema(

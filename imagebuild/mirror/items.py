@@ -98,6 +98,11 @@ def _may_mean(pattern: str, value: MirrorList, image: ListedImage) -> bool:
     return any(fnmatch.fnmatchcase(name, way) for way in ways for name in names)
 
 
+def may_mean(pattern: str, value: MirrorList) -> bool:
+    """Whether a pattern of --only can mean something in the list, whatever tags there are."""
+    return any(_may_mean(pattern, value, image) for image in value.images)
+
+
 def choose(items: Sequence[Item], patterns: Sequence[str]) -> tuple[Item, ...]:
     """The items that one of the patterns means; all without patterns.
 

@@ -15,10 +15,12 @@ from imagebuild.config.finding import named_profiles, pipelines_path, search_pat
 from imagebuild.config.load import Override
 from imagebuild.config.pipeline import PIPELINE, ImageRow, MirrorStep, Pipeline
 from imagebuild.config.pipelinevalues import flat
-from imagebuild.config.problems import Problem
+from imagebuild.config.problems import Problem, nearest_hint
+from imagebuild.config.values import shown
 from imagebuild.config.yamlmarks import Document, Loc, dotted
 from imagebuild.errors import ConfigError
 from imagebuild.files import is_descriptor
+from imagebuild.mirror.items import may_mean
 from imagebuild.mirror.loading import load_list
 from imagebuild.pipeline import checking
 from imagebuild.pipeline.cells import (
@@ -181,6 +183,14 @@ class _Look:
                 key = "target" if exc.where == "--target" and step.target else "list"
                 yield checking.mistake_of(exc, (*here, key))
                 continue
+            for index, pattern in enumerate(step.only):
+                if not may_mean(pattern, loaded.value):
+                    known = [image.repository for image in loaded.value.images]
+                    yield Mistake(
+                        (*here, "only", index),
+                        f"nothing in the list is called {shown(pattern)}",
+                        nearest_hint(pattern, known),
+                    )
             if step.locked and not (loaded.lock and loaded.lock.exists()):
                 yield Mistake(
                     (*here, "locked"),

@@ -8,7 +8,9 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
+import yaml
 
 from imagebuild.config.pipeline import PIPELINE, Level, file_schema
 from imagebuild.config.pipelinevalues import check_cron, parse_percent
@@ -191,6 +193,8 @@ def test_values_in_their_canonical_form(tmp_path: Path) -> None:
         (JAMMY + "mirrors: [{list: trov}]", ":2", "did you mean 'trove'?"),
         (JAMMY + "mirrors: [{list: trove, target: 'ftp://x'}]", ":2", "mirrors[0].target"),
         (JAMMY + "mirrors: [{list: trove, target: r.example, locked: true}]", ":2", "lock file"),
+        (JAMMY + "mirrors: [{list: trove, target: r.example, only: ['mysql:8*', mysq]}]", ":2",
+         "mirrors[0].only[1]: nothing in the list is called 'mysq'"),
         (JAMMY + "mirrors:\n- &x {list: trove}", ":3", "anchors"),
         (JAMMY + "mirrors: [{list: trove, target: a.example}, {list: trove, target: b.example}]",
          ":2", "two of them are called mirror-trove"),
@@ -304,6 +308,24 @@ def test_cron_lines_that_are_none(line: str) -> None:
 @pytest.mark.parametrize("line", ["0 0 1 1 0", "*/5 * * * *", "1,2-4,8-20/3 * * jan-mar sun,7"])
 def test_cron_lines(line: str) -> None:
     assert check_cron(f" {line} ") == line
+
+
+def test_editors_take_what_we_take(tmp_path: Path) -> None:
+    directory = Path(__file__).parents[2] / "profiles/pipeline"
+    (example,) = re.findall(r"```yaml\n(.*?)```", (directory / "README.md").read_text(), re.DOTALL)
+    own = """
+images: [{profiles: ubuntu-jammy, series: 2025.1, arches: amd64, set: {disk: {size: 6G}}}]
+verify: {networks: bridge, firmwares: [bios], timeouts: docker=5m}
+publish:
+- {properties: {a: true, b: 3, c: null}, versions: [{datastore: mysql, version: 8.4}]}
+gates: {size: 600M, growth: 20%}
+retry: {wait: 5m}
+"""
+    for text in ((directory / "nightly.yaml").read_text(), example, own):
+        load(tmp_path, text)
+        jsonschema.validate(yaml.safe_load(text), file_schema())
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"images": [{"profile": "x"}]}, file_schema())
 
 
 def test_the_schema_says_all_keys() -> None:
