@@ -101,6 +101,12 @@ def fleet(session: Session) -> Iterator[Fleet]:
 
 
 @pytest.fixture(scope="module")
+def bookworm(session: Session) -> Built:
+    """What the first machine has: the session's build."""
+    return session.build("bookworm")
+
+
+@pytest.fixture(scope="module")
 def shared(fleet: Fleet, bookworm: Built) -> list[str]:
     """The trees of the session's build, in the registry; what was said of that."""
     told: list[Event] = []
