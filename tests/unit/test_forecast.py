@@ -75,7 +75,7 @@ def test_what_is_there_is_taken(stores: Stores, tmp_path: Path) -> None:
     assert [one.id for one in found] == [part.id for _, _, part in plan.objects]
     assert found[0].to_json() == {
         "stage": "base", "name": "base", "id": plan.stage("base").id, "cached": True,
-        "reasons": [],
+        "reasons": [], "remote": False,
     }  # fmt: skip
 
 
