@@ -16,6 +16,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def verify(answer: dict[str, Any]) -> dict[str, Any]:
     directory = Path(ARGV[1])
     manifest = json.loads((directory / "manifest.json").read_text())
     bad = answer.get("code") == 5
-    check = {
+    check: dict[str, Any] = {
         "name": "static/fstab",
         "level": "static",
         "outcome": "failed" if bad else "passed",
@@ -146,12 +147,12 @@ def document(answer: dict[str, Any]) -> dict[str, Any] | None:
         return mirror(answer)
     if answer.get("code"):
         return None
-    found = {
+    verbs: dict[str, Callable[[], dict[str, Any]]] = {
         "build": build, "datastore list": versions, "datastore create": create,
         "datastore promote": promote,
         "datastore retire": lambda: {"images": [], "deactivated": [], "deleted": [], "left": []},
-    }[VERB]()  # fmt: skip
-    return dict(found)
+    }  # fmt: skip
+    return verbs[VERB]()
 
 
 def main() -> int:
@@ -165,8 +166,8 @@ def main() -> int:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     else:
-        for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
-            signal.signal(number, lambda _n, _f, code=code: ended(code))
+        signal.signal(signal.SIGTERM, lambda *_: ended(143))
+        signal.signal(signal.SIGINT, lambda *_: ended(130))
     for line in answer.get("lines", ("working",)):
         print(line, file=sys.stderr, flush=True)
     time.sleep(answer.get("sleep", 0))

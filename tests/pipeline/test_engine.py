@@ -217,7 +217,7 @@ def test_only_what_is_temporary_is_tried_again(fake: Fake) -> None:
         "build one": [{"code": 75, "error": TEMPORARY}, {"code": 75, "error": TEMPORARY}, {}],
         "build two": [{"code": 75, "error": TEMPORARY}],
     }
-    report = fake.run()
+    report = fake.run(jobs=2)
     good = one(report, "one-amd64", Phase.BUILD)
     assert good.status is Status.PASSED
     assert [a.exit_code for a in good.attempts] == [75, 75, 0]
