@@ -75,7 +75,7 @@ def run(
     directory.
 
     What fails is in the report and stops its own cell alone. `program` runs verbs in place of
-    this very tool; `notes` go into the report; `tell` gets a sentence where another run is
+    this very tool; `notes` go into the report; `tell` gets a sentence where something is
     waited for; `begun` gets the directory of the report before anything is done. Raises
     TemporaryError when one of the cells is running, PreflightError when reports cannot be
     written, and RunInterrupted with the report of what was done.
@@ -95,7 +95,7 @@ def run(
         recorder.begin()
         begun(directory)
         night = Night(pipeline, asked, places, directory, children, recorder, watch, tuple(earlier))
-        caught = _Work(night).run()
+        caught = _Work(night, tell).run()
         with _undisturbed():
             report = _finish(night, interrupted=caught is not None)
     if caught:
@@ -107,8 +107,9 @@ def run(
 class _Work:
     """The threads of a run. Signals come to the main one, which waits for nothing else."""
 
-    def __init__(self, night: Night) -> None:
+    def __init__(self, night: Night, tell: Callable[[str], None]) -> None:
         self._night = night
+        self._tell = tell
         self._failed: dict[str, bool] = {}
         self._ended: queue.Queue[None] = queue.Queue()
         self._open = 0
@@ -179,6 +180,7 @@ class _Work:
         signum = signal.SIGINT if exc.exit_code is ExitCode.INTERRUPTED else signal.SIGTERM
         children.stop(signum)
         try:
+            self._tell("ending what runs; once more, and it is killed")
             if not self._wait(GRACE):
                 recorder.note("children that did not end were killed")
                 children.kill()

@@ -106,6 +106,25 @@ def test_debug_shows_where_it_was_raised(
     assert "Traceback" in capsys.readouterr().err
 
 
+def test_who_starts_a_verb_finds_its_error_in_a_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    place = tmp_path / "error.json"
+    monkeypatch.setenv("IMAGEBUILD_ERROR_FILE", str(place))
+    assert run(["build", "debian", "bokworm", "--dry-run"]) == 3
+    found = json.loads(place.read_text())
+    assert (found["error"], found["exit_code"]) == ("ConfigError", 3)
+    assert found["what"] == "there is no profile for debian bokworm"
+    assert found["hint"] == "did you mean 'debian bookworm'?"
+    assert run(["build", "--no-such-option"]) == 2
+    assert json.loads(place.read_text())["exit_code"] == 2
+    assert run(["--version"]) == 0
+    assert list(tmp_path.iterdir()) == [], "what an earlier verb has left is gone"
+    # A place that cannot be written is no reason for another end.
+    monkeypatch.setenv("IMAGEBUILD_ERROR_FILE", str(tmp_path / "none/error.json"))
+    assert run(["build", "debian", "bokworm", "--dry-run"]) == 3
+
+
 @pytest.mark.parametrize(
     ("error", "code", "shown"),
     [

@@ -213,9 +213,10 @@ def test_a_registry_that_is_down_is_given_up(mirror: Mirror) -> None:
     tags = [f"1.{n}" for n in range(12)]
     mirror.push("mysql", *tags)
     mirror.write(mirror.image("mysql", f"tags: [{', '.join(tags)}]"))
-    ended = mirror.run("sync", "--target", NOBODY, "--json", code=6)
+    ended = mirror.run("sync", "--target", NOBODY, "--json", code=75)
     found = outcomes(ended.document)
     assert set(found) == {"failed", "skipped"}
+    assert {r["error"]["exit_code"] for r in ended.document["results"]} == {75}
     assert sum(found.values()) == 12
     assert ended.err.count("error: ") == 1
     assert "error: cannot reach the registry" in ended.err

@@ -357,3 +357,6 @@ def test_exit_codes_of_several_clouds() -> None:
     assert exit_code([quota, quota]) == 3
     assert exit_code([good, quota]) == 6
     assert exit_code([quota, other]) == 6
+    away = Result("d", FAILED, error=TemporaryError("x"))
+    assert exit_code([good, away, away]) == 75
+    assert exit_code([away, quota]) == 6
