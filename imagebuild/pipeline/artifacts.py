@@ -2,6 +2,9 @@
 
     IMAGES/cells/PIPELINE/ID.json   {"artifact": NAME, "build_id": …}: what was built last
 
+`skipped` in it: the job that was to build it has found it published (--skip-unchanged), and
+there may be no artifact.
+
 It is a pointer as `latest` is one: with what it points at it can be carried to another machine
 (archives of some engines know no links).
 """
@@ -27,16 +30,29 @@ def pointer(images: Path, pipeline: str, cell_id: str) -> Path:
     return images / DIRECTORY / pipeline / f"{cell_id}.json"
 
 
-def point(images: Path, pipeline: str, cell_id: str, artifact: Path, build_id: str) -> None:
-    """Say it. Raises PreflightError."""
+def point(
+    images: Path, pipeline: str, cell_id: str, artifact: Path, build_id: str, *,
+    is_skipped: bool = False,
+) -> None:  # fmt: skip
+    """Say it. Raises PreflightError, and OSError."""
     path = pointer(images, pipeline, cell_id)
     path.parent.mkdir(parents=True, exist_ok=True)
     document = {
         "schema_version": SCHEMA_VERSION,
         "artifact": artifact.name if artifact.parent == images else str(artifact),
         "build_id": build_id,
+        "skipped": is_skipped,
     }
     put(path, json.dumps(document, indent=2) + "\n")
+
+
+def is_skipped(images: Path, pipeline: str, cell_id: str) -> bool:
+    """Whether the job that was to build it has found nothing to do."""
+    try:
+        document = json.loads(pointer(images, pipeline, cell_id).read_text())
+        return document["skipped"] is True
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def find(

@@ -50,6 +50,9 @@ def perform(night: Night, cell_id: str, phase: PhaseRun, work: Callable[[], Answ
         report = phase.end(Answer(Status.INTERRUPTED, error=error))
     except ImagebuildError as exc:
         report = phase.failed(exc.to_json())
+    except OSError as exc:
+        what = exc.strerror or str(exc)
+        report = phase.failed(ImagebuildError(what, where=str(exc.filename or "")).to_json())
     except Exception as exc:  # noqa: BLE001 - one cell's trouble is not the others'
         error = ImagebuildError(
             f"{type(exc).__name__}: {exc}", hint="this is a mistake in imagebuild: please report it"
@@ -178,6 +181,12 @@ class ImageRun:
     def _is_unchanged(self) -> bool:
         """Whether nothing is left to do; all phases are skipped then."""
         night, cell = self._night, self._cell
+        images, pipeline = night.places.images, night.pipeline.name
+        if not night.asked.has(Phase.BUILD) and artifacts.is_skipped(images, pipeline, cell.id):
+            # Another machine may see a newer archive meanwhile: what the job of the build has
+            # found counts.
+            self._skip("nothing had changed when it was to be built")
+            return True
         try:
             with night.looking:
                 found = night.look.standing(cell)
@@ -187,14 +196,21 @@ class ImageRun:
             return False
         if not found.is_done:
             return False
-        place = night.places.images / found.name
+        if night.asked.phases and night.asked.has(Phase.BUILD):
+            place = images / found.name
+            artifacts.point(images, pipeline, cell.id, place, found.build_id, is_skipped=True)
         if found.has_artifact:
             with contextlib.suppress(ImagebuildError):
-                self._take(open_artifact(place))
+                self._take(open_artifact(images / found.name))
         night.recorder.describe(cell.id, build_id=found.build_id)
         kept = "; ".join(found.rolled_back)
         why = f"nothing has changed: build {found.build_id[:8]} is "
-        why += "published" if cell.publish else "proven"
+        self._skip(why + ("published" if cell.publish else "proven"), kept)
+        return True
+
+    def _skip(self, why: str, kept: str = "") -> None:
+        """All phases are skipped; `kept` is why versions have another image."""
+        night, cell = self._night, self._cell
         slots = [(p, "") for p in (Phase.BUILD, Phase.VERIFY, Phase.GATES)]
         for phase, target in (*slots, *targets(cell)):
             if night.asked.has(phase):
@@ -203,4 +219,3 @@ class ImageRun:
             else:
                 report = PhaseReport(phase, Status.SKIPPED, target=target, why=NOT_ASKED)
             night.recorder.add(cell.id, report)
-        return True

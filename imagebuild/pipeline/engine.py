@@ -88,7 +88,7 @@ def run(
         earlier = reporting.history(
             places.reports, pipeline.name, before=directory.name, limit=_EARLIER
         )
-        children = Children(places.environ, program)
+        children, watch = Children(places.environ, program), watch.guarded()
         recorder = Recorder(pipeline.name, asked.cells, directory, watch)
         for note in notes:
             recorder.note(note)

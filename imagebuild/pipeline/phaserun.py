@@ -15,6 +15,7 @@ from imagebuild.errors import ExitCode
 from imagebuild.pipeline import reporting
 from imagebuild.pipeline.answers import Answer
 from imagebuild.pipeline.cells import Phase
+from imagebuild.pipeline.cleaning import clean_text
 from imagebuild.pipeline.commands import Command
 from imagebuild.pipeline.outcome import Attempt, PhaseReport, Status
 from imagebuild.pipeline.process import Children, Ended, Stopped
@@ -41,6 +42,7 @@ class PhaseRun:
     ) -> None:
         self._cell_id, self._phase, self._target = cell_id, phase, target
         self._log = reporting.log_path(directory, cell_id, phase.value, target)
+        self._error = self._log.with_name(f".{self._log.name}.error")
         self._directory = directory
         self._children = children
         self._watch = watch
@@ -64,9 +66,9 @@ class PhaseRun:
         wait = float(parse_duration(self._retry.wait) or 0)
         with self._opened() as log:
             for left in range(self._retry.attempts - 1, -1, -1):
-                log.write(f"$ {shlex.join(typed)}\n")
+                log.write(f"$ {clean_text(shlex.join(typed))}\n")
                 log.flush()
-                ended = self._children.run(command.argv, log, self._tell, self._left)
+                ended = self._children.run(command.argv, log, self._tell, self._error, self._left)
                 self._attempts.append(Attempt(ended.started, ended.seconds, ended.code))
                 log.write(f"exit status {ended.code} after {ended.seconds:.1f} s\n")
                 if ended.code != 0 and self._children.stopping.is_set():

@@ -15,7 +15,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from imagebuild.host.run import spawn
+from imagebuild.pipeline.cleaning import clean_text
 
 #: Where a verb leaves its error (cli/errorfile.py).
 ERROR_FILE = "IMAGEBUILD_ERROR_FILE"
@@ -94,20 +94,21 @@ class Children:
         argv: Sequence[str],
         log: IO[str],
         line: Callable[[str], None],
+        place: Path,
         seconds: float | None = None,
     ) -> Ended:
-        """Run a verb to its end. Its stderr goes to the log, and line by line to `line`.
+        """Run a verb to its end. Its stderr goes to the log, and line by line to `line`, without
+        the secrets that it may have; `place` is a file for its error, which is removed.
 
         Raises Stopped when the run is to end before, PreflightError when it cannot be started.
         """
-        with tempfile.TemporaryDirectory(prefix="imagebuild-") as scratch:
-            place = Path(scratch) / "error.json"
-            process = self._start(argv, place)
-            try:
-                return self._listen(process, place, log, line, seconds)
-            finally:
-                with self._lock:
-                    self._running.discard(process)
+        process = self._start(argv, place)
+        try:
+            return self._listen(process, place, log, line, seconds)
+        finally:
+            with self._lock:
+                self._running.discard(process)
+            place.unlink(missing_ok=True)
 
     def stop(self, signum: int) -> None:
         """Pass a signal on to all children; none is started any more."""
@@ -158,6 +159,7 @@ class Children:
         out = bytearray()
 
         def hear(text: str) -> None:
+            text = clean_text(text)
             tail.append(text)
             if text.startswith("warning: "):
                 warnings.append(text.removeprefix("warning: "))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ParamSpec
 
 from imagebuild.pipeline.cells import Phase
 from imagebuild.pipeline.outcome import PhaseReport
+
+_P = ParamSpec("_P")
 
 
 @dataclass(frozen=True)
@@ -18,3 +22,15 @@ class Watch:
     started: Callable[[str, Phase, str], None]
     line: Callable[[str, Phase, str], None]
     ended: Callable[[str, PhaseReport], None]
+
+    def guarded(self) -> Watch:
+        """One that never raises: a terminal that is gone is no reason to stop."""
+        return Watch(_quiet(self.started), _quiet(self.line), _quiet(self.ended))
+
+
+def _quiet(call: Callable[_P, None]) -> Callable[_P, None]:
+    def quiet(*args: _P.args, **kwargs: _P.kwargs) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            call(*args, **kwargs)
+
+    return quiet

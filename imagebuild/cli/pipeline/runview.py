@@ -167,19 +167,19 @@ class View:
         for name in ("cell", *(p.value for p in phases), ""):
             table.add_column(name, no_wrap=True)
         now = time.monotonic()
-        with self._lock:
-            for cell in self._cells:
-                row: list[Text] = [Text(cell.id)]
-                last = ""
-                for phase in phases:
-                    going = self._going.get((cell.id, phase))
-                    end = self._ends[cell.id].get(phase)
-                    if going:
-                        row.append(Text(duration(now - going.since), "cyan"))
-                        last = going.lines[-1] if going.lines else going.target
-                    else:
-                        row.append(Text(*MARKS[end]) if end else Text(""))
-                table.add_row(*row, Text(one_line(last)[:120], "dim", overflow="ellipsis"))
+        # Without the lock: rich calls this with its own held, and who has ours may print.
+        for cell in self._cells:
+            row: list[Text] = [Text(cell.id)]
+            last = ""
+            for phase in phases:
+                going = self._going.get((cell.id, phase))
+                end = self._ends[cell.id].get(phase)
+                if going:
+                    row.append(Text(duration(now - going.since), "cyan"))
+                    last = going.lines[-1] if going.lines else going.target
+                else:
+                    row.append(Text(*MARKS[end]) if end else Text(""))
+            table.add_row(*row, Text(one_line(last)[:120], "dim", overflow="ellipsis"))
         return table
 
     def summary(self, report: RunReport, directory: Path) -> None:
