@@ -160,6 +160,8 @@ def _header(view: PageView) -> Html:
 
 
 def _why(report: RunReport) -> str:
+    if not report.complete:
+        return "the run was killed, or goes on"
     codes = {p.exit_code for c in report.cells for p in c.phases if p.status is Status.FAILED}
     return "for several reasons" if len(codes) > 1 else EXIT_WORDS[report.exit_code]
 

@@ -86,7 +86,7 @@ def _charts(cell: CellView, *, is_open: bool, has_dots: bool) -> Html:
     )  # fmt: skip
     return el(
         "details",
-        el("summary", el("b", cell.id)),
+        el("summary", el("h3", cell.id)),
         el("div", figures, class_="charts"),
         _table(nights),
         open=is_open,

@@ -106,7 +106,7 @@ def section(view: PageView) -> Html | None:
     return el(
         "figure",
         el("figcaption", el("p", "Minutes since ", when(axis.start), ". ",
-           f"{plural(idle, 'cell')} had nothing to do." if idle else None, class_="muted")),
+           f"{plural(idle, 'cell')} did not run." if idle else None, class_="muted")),
         _legend(found for _, found in lines),
         grid,
         el("div", _head(axis), [_line(c, b, axis) for c, b in lines], class_="wf"),
@@ -175,7 +175,7 @@ def _head(axis: Axis) -> Html:
             number(t / unit) + (f" {name}" if n else ""),
             x=percent(axis.at(axis.start + t)),
             y=12,
-            class_="ax" if n else "ax first",
+            class_="ax first" if n == 0 else "ax end" if axis.at(axis.start + t) > 0.93 else "ax",
         )
         for n, t in enumerate(axis.ticks)
     ]
