@@ -102,11 +102,17 @@ class ImageCell:
 
     @property
     def phases(self) -> tuple[Phase, ...]:
-        """What is done; nothing is published where there is no cloud."""
+        """What is done: what its clouds ask for, of publishing."""
+        wanted = {
+            Phase.UPLOAD: bool(self.publish),
+            Phase.REGISTER: any(p.versions for p in self.publish),
+            Phase.PROMOTE: any(p.versions for p in self.publish),
+            Phase.RETIRE: any(p.retire for p in self.publish),
+        }
         return (
             Phase.BUILD,
             Phase.VERIFY,
-            *(JOBS[Job.PUBLISH] if self.publish else (Phase.GATES,)),
+            *(phase for phase in JOBS[Job.PUBLISH] if wanted.get(phase, True)),
         )
 
     @property

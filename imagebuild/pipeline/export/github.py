@@ -43,7 +43,7 @@ def files(source: Source) -> Mapping[str, str]:
     previous = ""
     for one in source.jobs:
         jobs[one.name] = _job(source, one, previous)
-        previous = one.name if one.job is Job.PUBLISH else previous
+        previous = one.name if one.publishes else previous
     jobs[COLLECT] = _collect(source)
     workflow = {
         "name": source.name,
@@ -66,10 +66,10 @@ def _job(source: Source, one: JobDefinition, previous: str) -> dict[str, Any]:
     engine = source.pipeline.engines.github
     labels = {
         Job.VERIFY: engine.verify_runs_on,
-        Job.PUBLISH: engine.publish_runs_on,
+        Job.PUBLISH: engine.publish_runs_on if one.publishes else (),
     }.get(one.job) or engine.runs_on
-    waits = [previous] if one.job is Job.PUBLISH and previous else []
-    job: dict[str, Any] = {"name": f"{one.cell.id} ({one.job.value})"}
+    waits = [previous] if one.publishes and previous else []
+    job: dict[str, Any] = {"name": f"{one.cell.id} ({title(one).lower()})"}
     if one.after or one.needs or waits:
         passed = [f"needs.{name}.result == 'success'" for name in one.needs]
         job["needs"] = [*one.after, *one.needs, *waits]
@@ -77,7 +77,7 @@ def _job(source: Source, one: JobDefinition, previous: str) -> dict[str, Any]:
     job["runs-on"] = list(labels) if len(labels) > 1 else labels[0]
     if one.seconds:
         job["timeout-minutes"] = -(-one.seconds // 60)
-    if one.job is Job.PUBLISH:
+    if one.publishes:
         if engine.environment:
             job["environment"] = engine.environment
         job["concurrency"] = {"group": source.lock, "cancel-in-progress": False}
@@ -86,19 +86,18 @@ def _job(source: Source, one: JobDefinition, previous: str) -> dict[str, Any]:
         {"uses": CHECKOUT, "with": {"persist-credentials": False}},
         *_inputs(one),
         *_secrets(one),
-        {"name": _TITLES[one.job], "run": scripts.run(source.pipeline.engines.install)},
+        {"name": title(one), "run": scripts.run(source.pipeline.engines.install)},
         *_outputs(one),
         _forget(),
     ]
     return job
 
 
-_TITLES = {
-    Job.MIRROR: "Mirror",
-    Job.BUILD: "Build",
-    Job.VERIFY: "Verify",
-    Job.PUBLISH: "Publish",
-}
+def title(one: JobDefinition) -> str:
+    """What a job does, for people."""
+    if one.job is Job.PUBLISH and not one.publishes:
+        return "Gates"
+    return one.job.value.title()
 
 
 def _inputs(one: JobDefinition) -> Sequence[dict[str, Any]]:
@@ -121,7 +120,7 @@ def _secrets(one: JobDefinition) -> Sequence[dict[str, Any]]:
     """Secrets that are set, as files that nobody else may read; the shell's own printf has no
     arguments that a process list would show.
     """
-    wanted = [n for n in _SECRETS if n != "CLOUDS_YAML" or one.job is Job.PUBLISH]
+    wanted = [n for n in _SECRETS if n != "CLOUDS_YAML" or one.publishes]
     lines = ["umask 077"]
     for name in wanted:
         variable, path = _SECRETS[name]

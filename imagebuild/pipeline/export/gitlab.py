@@ -81,7 +81,7 @@ def _job(source: Source, one: JobDefinition) -> dict[str, Any]:
     engine = source.pipeline.engines.gitlab
     tags = {
         Job.VERIFY: engine.verify_tags,
-        Job.PUBLISH: engine.publish_tags,
+        Job.PUBLISH: engine.publish_tags if one.publishes else (),
     }.get(one.job) or engine.tags
     job: dict[str, Any] = {
         "extends": _base(source),
@@ -97,7 +97,7 @@ def _job(source: Source, one: JobDefinition) -> dict[str, Any]:
         job["tags"] = list(tags)
     if one.seconds:
         job["timeout"] = f"{-(-one.seconds // 60)} minutes"
-    if one.job is Job.PUBLISH:
+    if one.publishes:
         job["resource_group"] = source.lock
     job["variables"] = {"CELL": one.cell.id, "JOB": one.job.value}
     unpack = [scripts.unpack(scripts.HAND)] if one.needs else []
@@ -120,7 +120,7 @@ def _hands_on(name: str, one: JobDefinition) -> bool:
 def _secrets(one: JobDefinition) -> list[str]:
     """Variables of type File are paths; what they hold is copied to where only this job reads."""
     wanted = {"REGISTRY_AUTH": "REGISTRY_AUTH_FILE"}
-    if one.job is Job.PUBLISH:
+    if one.publishes:
         wanted["CLOUDS_YAML"] = "OS_CLIENT_CONFIG_FILE"
     lines = ["secrets=$(mktemp -d)", "trap 'rm -rf \"$secrets\"' EXIT"]
     for name, variable in wanted.items():

@@ -34,6 +34,13 @@ class JobDefinition:
     needs: tuple[str, ...] = ()
     seconds: int | None = None
 
+    @property
+    def publishes(self) -> bool:
+        """Whether anything goes up: that is behind the lock, and has the secrets."""
+        return (
+            self.job is Job.PUBLISH and isinstance(self.cell, ImageCell) and bool(self.cell.publish)
+        )
+
 
 @dataclass(frozen=True)
 class Source:
@@ -103,11 +110,12 @@ def _jobs(pipeline: Pipeline, cells: Sequence[Cell]) -> list[JobDefinition]:
                 verify, Job.VERIFY, cell, (), (build,), _seconds(pipeline, limits.verify)
             ),
         ]
-        if cell.publish:
-            is_held = cell.gates.mirrors is OnMirrorFailure.HOLD
-            seconds = _seconds(pipeline, limits.publish, len(cell.publish))
-            needs = (build, verify, *(before if is_held else ()))
-            found.append(JobDefinition(publish, Job.PUBLISH, cell, (), needs, seconds))
+        # Where there is no cloud, gates are still to be passed.
+        is_held = cell.publish and cell.gates.mirrors is OnMirrorFailure.HOLD
+        seconds = _seconds(pipeline, limits.publish, len(cell.publish))
+        needs = (build, verify, *(before if is_held else ()))
+        name = publish if cell.publish else f"gates-{cell.id}"
+        found.append(JobDefinition(name, Job.PUBLISH, cell, (), needs, seconds))
     return found
 
 

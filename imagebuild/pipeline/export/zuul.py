@@ -98,9 +98,9 @@ def _job(source: Source, one: JobDefinition) -> dict[str, Any]:
         job["timeout"] = one.seconds
     if one.needs:
         job["dependencies"] = [_name(source, name) for name in one.needs]
-    if one.job is Job.PUBLISH:
+    if one.publishes:
         job["semaphores"] = [source.lock]
-    if one.job in (Job.PUBLISH, Job.MIRROR) and engine.secret:
+    if (one.publishes or one.job is Job.MIRROR) and engine.secret:
         job["secrets"] = [{"name": "imagebuild_secret", "secret": engine.secret}]
     cell = one.cell.id
     inputs = {
