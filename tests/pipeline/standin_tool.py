@@ -1,7 +1,7 @@
 """`imagebuild` whose verbs do nothing costly: its pipelines, reports and their merging are real.
 
-    STANDIN=DIR    DIR/log gets a line at the start and the end of each verb;
-                   DIR/broken has lines `VERB WORD`: such a verb fails when WORD is among its words
+STANDIN=DIR    DIR/log gets a line at the start and the end of each verb;
+               DIR/broken has lines `VERB WORD`: such a verb fails when WORD is among its words
 """
 
 from __future__ import annotations

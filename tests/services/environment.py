@@ -30,31 +30,33 @@ def cache() -> Path:
     return platformdirs.user_cache_path("imagebuild-tests") / "services"
 
 
-def environment(directory: Path) -> Path:
+def environment(directory: Path, requirements: Path = REQUIREMENTS) -> Path:
     """The environment's directory, below `directory`; made when it is not there.
+
+    `requirements` is a lock file with digests.
 
     Raises RuntimeError with the installer's words when its packages cannot be had.
     """
     python = "{}.{}".format(*sys.version_info)
-    key = of_value([_FORM, REQUIREMENTS.read_text(), python])[:16]
+    key = of_value([_FORM, requirements.read_text(), python])[:16]
     final = directory / f"environment-{python}-{key}"
     with lock(directory / f".{final.name}.lock"):
         if not final.is_dir():
             draft = directory / f".{final.name}.partial"
             shutil.rmtree(draft, ignore_errors=True)
-            _make(draft)
+            _make(draft, requirements)
             draft.rename(final)
     return final
 
 
-def _make(draft: Path) -> None:
+def _make(draft: Path, requirements: Path) -> None:
     env = network_env() | installer_env(os.environ)
     # Its scripts find their Python by where they lie: the directory gets another name.
     _uv(env, "venv", "--relocatable", "--python", sys.executable, str(draft))
     (draft / "home").mkdir()
     _uv(
         env, "pip", "install", "--python", str(draft / "bin/python"), "--require-hashes",
-        "-r", str(REQUIREMENTS),
+        "-r", str(requirements),
     )  # fmt: skip
 
 

@@ -77,8 +77,9 @@ def _definitions(source: Source) -> list[dict[str, Any]]:
     }
     jobs = [_job(source, one) for one in source.jobs]
     names = [job["name"] for job in (*jobs, collect)]
+    is_locked = any(one.publishes for one in source.jobs)
     return [
-        {"semaphore": {"name": source.lock, "max": 1}},
+        *([{"semaphore": {"name": source.lock, "max": 1}}] if is_locked else []),
         *({"job": job} for job in (base, *jobs, collect)),
         {"project": {engine.pipeline: {"jobs": names}}},
     ]
