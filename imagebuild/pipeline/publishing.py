@@ -5,7 +5,7 @@ Phase by phase through all clouds; what fails in one holds what is left of that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from imagebuild.config.pipeline import Publish, VersionToPromote
@@ -122,8 +122,8 @@ class Publishing:
     def _register(self, phase: PhaseRun, publish: Publish, version: VersionToPromote) -> Answer:
         """Make a version that is not there; of one that is, what the file says of it.
 
-        A new one that goes by tags needs an image that has them, and nobody goes by them yet
-        but those that this image is promoted for anyway: it gets them now.
+        A new one that goes by tags needs an image that has them: where nobody has gone by them
+        yet, this image gets them now. Where others do, theirs is taken: `promote` turns them.
         """
         image = self._images[commands.cloud_of(publish)]
         listed = phase.call(commands.versions(publish), is_main=False)
@@ -141,7 +141,7 @@ class Publishing:
                 where=f"cloud {commands.cloud_of(publish)}",
                 hint="`create: true` lets the pipeline make it",
             )
-        if version.image_tags:
+        if version.image_tags and not _goes_by(listed, version.image_tags):
             tagged = phase.call(self._upload_command(publish, candidate=False), is_main=False)
             if tagged.code != 0:
                 return Answer(Status.FAILED, error=read(Phase.UPLOAD, tagged).error)
@@ -169,6 +169,12 @@ class Publishing:
         return commands.upload(
             self._cell, publish, self._night.places, artifact, candidate=candidate
         )
+
+
+def _goes_by(listed: Ended, tags: Sequence[str]) -> bool:
+    """Whether a version that has an image goes by these tags."""
+    every = (listed.document or {}).get("versions") or ()
+    return any(v.get("taken") and set(v["image_tags"]) == set(tags) for v in every)
 
 
 def _find(listed: Ended, version: VersionToPromote) -> dict[str, Any] | None:

@@ -46,6 +46,7 @@ SECRETS = (LOGIN[1], PASSWORD)
 _MIRRORED = {"trove/mysql": "8.4", "trove/mariadb": "11.8"}
 _SECONDS = 400
 #: What a run may leave of others' times.
+_IDS = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _TIMES = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)?")
 
 
@@ -311,7 +312,8 @@ class Nightly:
             text = text.replace(one.id, builds[one.id])
         for version in self.site.datastores.versions():
             text = text.replace(version.id, version.label)
-        text = _TIMES.sub("TIME", text)
+        # An image that is gone has no name any more.
+        text = _IDS.sub("GONE", _TIMES.sub("TIME", text))
         whole = {builds[i.id]: self.cloud.image_file(i.id).stat().st_size == i.size
                  for i in self.glance() if i.status == "active"}  # fmt: skip
         artifacts = sorted(p.name for p in self.images.glob("*")) if self.images.exists() else []

@@ -46,13 +46,22 @@ def doing(process: subprocess.Popen[str], *words: str) -> bool:
 def setup(night: Nightly, tmp_path: Path, name: str = "killed") -> None:
     """One image that nobody has built, over one that Trove takes now and that is to go."""
     elements = tmp_path / f"elements-{name}"
-    write_hook(elements, f"site/post-install.d/90-{name}", "sleep 1; echo new > /etc/site")
+    write_hook(elements, f"site/post-install.d/90-{name}", f"sleep 1; echo {elements} > /etc/site")
     row = night.row("plain")
     row["set"] |= {"elements.path": [str(elements)], "elements.agent": ["site"]}
-    row["publish"][0]["retire"] = {"keep": 0}
+    publish = row["publish"][0]
+    publish["retire"] = {"keep": 0}
+    # One version that is there, and one that is not yet: both by the same tags.
+    publish["versions"].append({**publish["versions"][0], "version": "8.0"})
     night.images = tmp_path / f"images-{name}"
     night.only("plain", mirrors=True)
+    begin(night)
+
+
+def begin(night: Nightly) -> None:
+    """The cloud as it was before: a version whose image is of somebody's hand."""
     night.site.image("older")
+    night.site.version()
 
 
 def at_request(night: Nightly, kill: Killer, phase: Phase) -> Rule:
@@ -132,8 +141,7 @@ def test_killed_in_each_phase_and_taken_up_again(night: Nightly, tmp_path: Path)
 
     # The same without a kill, from the beginning.
     night.forget()
-    night.run("--phase", "build")
-    night.site.image("older")
+    begin(night)
     night.run()
     night.run()
     assert night.state() == disturbed
@@ -148,7 +156,7 @@ def test_killed_at_each_change_of_the_cloud(night: Nightly, tmp_path: Path) -> N
     night.run()
     undisturbed = night.state()
     night.forget()
-    night.site.image("older")
+    begin(night)
     night.run()
     changes = [r for p in proxies for r in p.seen() if r.method != "GET"]
     assert len(changes) >= 6
@@ -156,7 +164,7 @@ def test_killed_at_each_change_of_the_cloud(night: Nightly, tmp_path: Path) -> N
         night.forget()
         for proxy in proxies:
             proxy.reset()
-        night.site.image("older")
+        begin(night)
         kill, count = Killer(), [number]
 
         def counted(request: Request, count: list[int] = count) -> bool:
@@ -181,9 +189,10 @@ def test_killed_at_each_change_of_the_cloud(night: Nightly, tmp_path: Path) -> N
     assert number > 5
 
 
+@FULL
 @pytest.mark.parametrize(
     ("number", "code"),
-    [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=FULL)],
+    [(signal.SIGTERM, 143), (signal.SIGINT, 130)],
     ids=["SIGTERM", "SIGINT"],
 )
 def test_a_signal_ends_it_with_a_report(night: Nightly, number: int, code: int) -> None:
@@ -215,6 +224,7 @@ def test_a_signal_ends_it_with_a_report(night: Nightly, number: int, code: int) 
     assert len(night.glance()) == 2
 
 
+@FULL
 def test_services_that_do_not_answer_are_tried_again(night: Nightly) -> None:
     """A cloud and a registry that are away: 75, tried three times; the rest is done."""
     large = night.row("large")
