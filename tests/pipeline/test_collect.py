@@ -61,7 +61,7 @@ def placed(reports: Sequence[RunReport], top: Path) -> list[Path]:
                     log = directory / phase.log
                     log.parent.mkdir(parents=True, exist_ok=True)
                     log.write_text(f"{cell.id} {phase.phase.value} {phase.target}\n")
-        reporting.write(report, directory, [])
+        reporting.save(report, directory)
         directories.append(directory)
     return directories
 
@@ -194,6 +194,8 @@ def test_a_killed_job_counts_until_it_was_run_again() -> None:
     # That one cloud has it all, and other jobs of the cell came to their ends, is not enough.
     assert not merge([*others, killed]).complete
     assert merge([*others, killed]).exit_code == ExitCode.FAILED
+    verify = dataclasses.replace(good[2], started=publish.started + 1)
+    assert not merge([*others, killed, verify]).complete
     again = dataclasses.replace(publish, started=publish.started + 1)
     assert merge([*others, killed, again]).complete
     # Killed before it had done anything: only who knows what there must be can tell.
@@ -226,6 +228,18 @@ def test_a_job_that_never_ran_is_a_failure() -> None:
         # What stood for it goes when it has come.
         assert merge([full, left_out, *some]).cells == WHOLE.cells
     assert add_missing(merge(jobs()), cells()) == (merge(jobs()), ())
+
+
+def test_a_phase_that_never_ran_goes_when_it_has_come() -> None:
+    """Also where it is several: one a cloud."""
+    bookworm = WHOLE.cells[1]
+    kept = tuple(p for p in bookworm.phases if p.phase is not Phase.UPLOAD)
+    full, sentences = add_missing(
+        sample.empty(cells=(dataclasses.replace(bookworm, phases=kept),)), cells()[1:2]
+    )
+    assert sentences == (f"{sample.BOOKWORM}: never ran: upload",)
+    assert full.exit_code == ExitCode.FAILED
+    assert merge([full, sample.empty(cells=(bookworm,))]).exit_code == ExitCode.OK
 
 
 def test_nothing_is_missing_behind_what_failed() -> None:
@@ -299,6 +313,27 @@ def test_collecting_again_is_the_same(tmp_path: Path) -> None:
     assert statuses(reporting.read(place)) == statuses(sample.bad_night())
     # The parts are not taken for nights of their own.
     assert [r.run for r in reporting.history(reports, "nightly")] == [place.name]
+
+
+def test_a_job_run_again_is_collected_again(tmp_path: Path) -> None:
+    """What the first collect said of the killed one does not stay."""
+    good = jobs()
+    cut = dataclasses.replace(good[3].cells[0], phases=good[3].cells[0].phases[:2])
+    killed = dataclasses.replace(good[3], complete=False, cells=(cut,))
+    reports = tmp_path / "reports"
+
+    def leave(report: RunReport) -> None:
+        directory = reporting.new_directory(reports, "nightly", report.run)
+        reporting.save(dataclasses.replace(report, run=directory.name), directory)
+
+    for report in (*good[:3], killed, *good[4:]):
+        leave(report)
+    assert collect(reports, "--reports", reports).code == 1
+    later = good[3].started + 3600
+    leave(dataclasses.replace(good[3], started=later, run=sample.run_name(later)))
+    ended = collect(reports, "--reports", reports)
+    assert ended.code == 0, ended.err
+    assert [r.run for r in reporting.history(reports, "nightly")] == [Path(ended.out.strip()).name]
 
 
 def test_earlier_nights_are_compared_with_not_merged(tmp_path: Path) -> None:
