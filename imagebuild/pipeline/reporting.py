@@ -15,6 +15,7 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -35,6 +36,8 @@ METRICS, PAGE, LATEST = "metrics.prom", "report.html", "latest"
 _RUN = re.compile(r"\d{8}T\d{6}Z(-\d+)?")
 #: No report is larger.
 _LIMIT = 256 * MIB
+#: Seconds after which nobody is about to rename a link any more.
+_OLD = 3600.0
 #: Longest name that a log gets, but for its end.
 _LONGEST = 120
 
@@ -204,11 +207,13 @@ def prune(reports: Path, pipeline: str, keep: int) -> list[Path]:
     latest = (place / LATEST).resolve()
     runs = sorted(_runs(place), key=lambda p: _order(p.name))
     gone = [r for r in runs[: max(0, len(runs) - keep)] if r.resolve() != latest]
-    for directory in (*gone, *_leftovers(place)):
+    for path in (*gone, *_leftovers(place)):
         try:
-            _remove(directory)
+            path.unlink() if path.is_symlink() else _remove(path)
+        except FileNotFoundError:
+            continue  # another run was faster
         except OSError as exc:
-            raise _unwritable(directory, exc) from exc
+            raise _unwritable(path, exc) from exc
     return gone
 
 
@@ -224,7 +229,10 @@ def _remove(directory: Path) -> None:
 
 
 def _leftovers(place: Path) -> list[Path]:
-    return [p for p in place.glob(".*.removed") if p.is_dir()]
+    """What a run that was killed has left half done; of now is only what another one does."""
+    old = time.time() - _OLD
+    links = (p for p in place.glob(f".{LATEST}-*") if p.is_symlink() and p.lstat().st_mtime < old)
+    return [*(p for p in place.glob(".*.removed") if p.is_dir()), *links]
 
 
 def _runs(place: Path) -> Iterator[Path]:
@@ -238,8 +246,8 @@ def _runs(place: Path) -> Iterator[Path]:
 
 def _order(run: str) -> tuple[str, int]:
     """Runs by time; the tenth of one second after the ninth."""
-    time, _, number = run.partition("-")
-    return time, int(number) if number.isdecimal() else 1
+    when, _, number = run.partition("-")
+    return when, int(number) if number.isdecimal() else 1
 
 
 def _unwritable(path: Path, exc: OSError) -> PreflightError:

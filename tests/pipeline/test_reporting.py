@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import random
 import re
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +25,7 @@ from imagebuild.pipeline.cleaning import cleaned
 from imagebuild.pipeline.outcome import RunReport
 from tests.pipeline import sample
 
+ROOT = Path(__file__).parents[2]
 SECRET = "hunter2"  # noqa: S105
 
 
@@ -104,6 +109,43 @@ def test_a_killed_run_can_be_read_and_latest_stays(tmp_path: Path) -> None:
     assert [r.run for r in reporting.history(tmp_path, "nightly")] == [good.run, killed.run]
 
 
+WRITER = """
+import dataclasses, pathlib, sys
+from imagebuild.pipeline import reporting
+from tests.pipeline import sample
+top, report = pathlib.Path(sys.argv[1]), sample.tonight()
+names = [reporting.new_directory(top, "nightly", report.run).name for _ in range(2)]
+print("ready", flush=True)
+while True:
+    for name in names:
+        one = dataclasses.replace(report, run=name)
+        reporting.save(dataclasses.replace(one, complete=False), top / "nightly" / name)
+        reporting.write(one, top / "nightly" / name, [])
+"""
+
+
+def test_killed_at_any_moment_every_file_is_whole(tmp_path: Path) -> None:
+    rng = random.Random(3)  # noqa: S311
+    for number in range(2):
+        top = tmp_path / str(number)
+        argv = [sys.executable, "-c", WRITER, str(top)]
+        with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE) as writer:
+            assert writer.stdout
+            writer.stdout.readline()
+            while not (top / "nightly/latest").exists():
+                time.sleep(0.01)
+            time.sleep(rng.uniform(0, 0.3))
+            writer.kill()
+        for directory in (top / "nightly").glob("2*"):
+            report = reporting.read(directory)
+            assert report.run == directory.name
+            for name, end in (("report.md", "\n"), ("junit.xml", "</testsuites>\n")):
+                assert not (directory / name).exists() or (
+                    (directory / name).read_text().endswith(end)
+                )
+        assert reporting.read(top / "nightly/latest").pipeline == "nightly"
+
+
 def test_a_report_that_cannot_be_made_changes_nothing(tmp_path: Path) -> None:
     """Renderers come first: nothing is written before all have done their part."""
     good = sample.tonight()
@@ -162,10 +204,14 @@ def test_prune_keeps_the_newest_and_latest(tmp_path: Path) -> None:
     latest.unlink()
     latest.symlink_to(nights[1].run)
     (place / "notes").mkdir()
-    (place / f".{nights[0].run}-cut.removed").mkdir()  # a prune that was cut off
+    # A prune, and two writers: one was cut off, one is at work.
+    (place / f".{nights[0].run}-cut.removed").mkdir()
+    for name, age in ((".latest-1", 7200), (".latest-2", 1)):
+        (place / name).symlink_to("nowhere")
+        os.utime(place / name, (time.time() - age,) * 2, follow_symlinks=False)
     gone = reporting.prune(tmp_path, "nightly", 2)
     assert [p.name for p in gone] == [nights[n].run for n in (0, 2, 3)]
-    left = {nights[n].run for n in (1, 4, 5)} | {"notes", "latest"}
+    left = {nights[n].run for n in (1, 4, 5)} | {"notes", "latest", ".latest-2"}
     assert {p.name for p in place.iterdir()} == left
     assert reporting.prune(tmp_path, "nightly", 2) == []
 
