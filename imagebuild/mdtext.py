@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 
 #: What a backslash makes plain: a `~` that has a partner, a `_` that is not inside of a word.
 _MARKUP = re.compile(r"[\\|`*<\[]|~(?=.*~)|&(?=[#\w]+;)|(?<![^\W_])_|_(?![^\W_])")
+_SPAN = re.compile("`[^`]+`")
+_SPAN_OR_TEXT = re.compile("`[^`]+`|[^`]+|`")
 #: What GitHub and GitLab take for somebody's name, who is then told of it.
 _MENTION = re.compile(r"@(?=\w)")
 
@@ -39,10 +41,17 @@ def code(text: str) -> str:
 
 
 def escaped(text: str) -> str:
-    """Text on one line, as it is read."""
-    plain = _MARKUP.sub(lambda m: f"\\{m[0]}", printable(text))
+    """Text on one line, as it is read; what stands in a pair of backticks is code."""
+    return "".join(
+        code(part[1:-1]) if _SPAN.fullmatch(part) else _plain(part)
+        for part in _SPAN_OR_TEXT.findall(printable(text))
+    )
+
+
+def _plain(text: str) -> str:
+    quiet = _MARKUP.sub(lambda m: f"\\{m[0]}", text)
     # A blank of no width: a message may hold anybody's name.
-    return _MENTION.sub("@\u200b", plain)
+    return _MENTION.sub("@\u200b", quiet)
 
 
 def block(lines: Sequence[str]) -> list[str]:

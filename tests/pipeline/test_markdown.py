@@ -98,9 +98,11 @@ def test_nothing_that_others_say_is_markup_or_a_mention() -> None:
     )
     (line,) = [x for x in text.splitlines() if x.startswith("**see")]
     assert line == (
-        "**see \\<b>@\u200bsomeone\\</b> \\| \\`rm\\` \\[x](http://e) \\*a\\* \\_\\_init\\_\\_ "
+        "**see \\<b>@\u200bsomeone\\</b> \\| `rm` \\[x](http://e) \\*a\\* \\_\\_init\\_\\_ "
         "\\&lt;?\\[31m?**"
     )
     assert "\n`````text\n```\n# title\n````\n@all\n`````\n" in text
     assert "where: `a'b\\|c`" in text
     assert "try: @\u200ball" in text
+    odd = markdown.render(sample.with_error(what="a`b@c`d|`<x>"), [])
+    assert "**a`b@c`d\\|\\`\\<x>**" in odd
