@@ -173,10 +173,12 @@ def _nothing_of(cell: Cell) -> CellReport:
 
 def _completed(there: CellReport, cell: Cell) -> CellReport:
     have = {p.phase for p in there.phases}
-    if have >= set(cell.phases):
+    # Gates that ask for nothing have no job.
+    wanted = [w for w in cell.phases if any(w in job.phases for job in cell.jobs)]
+    if have >= set(wanted):
         return there
     phases = list(there.phases)
-    for which in cell.phases:
+    for which in wanted:
         if which in have:
             continue
         before = [p for p in phases if _PHASES.index(p.phase) < _PHASES.index(which)]

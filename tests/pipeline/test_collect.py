@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from imagebuild.config.pipeline import Gates, MirrorStep, Publish, Verify
+from imagebuild.config.pipeline import Gates, MirrorStep, Publish, Retire, Verify, VersionToPromote
 from imagebuild.config.words import Arch
 from imagebuild.errors import ConfigError, ExitCode
 from imagebuild.pipeline import reporting
@@ -68,8 +68,10 @@ def placed(reports: Sequence[RunReport], top: Path) -> list[Path]:
 
 def cells() -> tuple[Cell, ...]:
     """What the pipeline's file of these nights says."""
+    version = VersionToPromote(datastore="mysql", version="8.4")
+    cloud = Publish(versions=(version,), retire=Retire())
     images = (
-        ImageCell(i, i[:-6], None, Arch.AMD64, Verify(), (Publish(),), Gates())
+        ImageCell(i, i[:-6], None, Arch.AMD64, Verify(), (cloud,), Gates())
         for i in (sample.BOOKWORM, sample.JAMMY)
     )
     return (MirrorCell(sample.MIRROR, MirrorStep(list="trove")), *images)
@@ -240,6 +242,19 @@ def test_a_phase_that_never_ran_goes_when_it_has_come() -> None:
     assert sentences == (f"{sample.BOOKWORM}: never ran: upload",)
     assert full.exit_code == ExitCode.FAILED
     assert merge([full, sample.empty(cells=(bookworm,))]).exit_code == ExitCode.OK
+
+
+def test_gates_that_ask_for_nothing_are_not_missing() -> None:
+    """Where nothing is published, no job of an engine comes after verify."""
+    published = cells()[1]
+    assert isinstance(published, ImageCell)
+    cell = dataclasses.replace(published, publish=())
+    assert Phase.GATES in cell.phases
+    bookworm = dataclasses.replace(WHOLE.cells[1], phases=WHOLE.cells[1].phases[:2])
+    report = sample.empty(cells=(bookworm,))
+    assert add_missing(report, [cell]) == (report, ())
+    strict = dataclasses.replace(cell, gates=Gates(size="600M"))
+    assert add_missing(report, [strict])[1] == (f"{sample.BOOKWORM}: never ran: gates",)
 
 
 def test_nothing_is_missing_behind_what_failed() -> None:
