@@ -38,6 +38,7 @@ class Standing:
     (cloud, Glance's id) of each image that is there, as it should be or not. `rolled_back`:
     versions that somebody has led away from this very image, one sentence each: they stay as
     they are until there is another build. `unresolved`: what nobody could tell.
+    Without `clouds_asked`, nothing is known of what is published.
     """
 
     build_id: str
@@ -49,6 +50,7 @@ class Standing:
     rolled_back: tuple[str, ...] = ()
     published: tuple[tuple[str, str], ...] = ()
     unresolved: tuple[str, ...] = ()
+    clouds_asked: bool = True
 
     @property
     def is_done(self) -> bool:
@@ -67,6 +69,7 @@ class Standing:
             "missing": list(self.missing),
             "rolled_back": list(self.rolled_back),
             "unresolved": list(self.unresolved),
+            "clouds_asked": self.clouds_asked,
             "unchanged": self.is_done,
         }
 
@@ -127,6 +130,7 @@ class Look:
             rolled_back=tuple(found.rolled_back),
             published=tuple(found.images),
             unresolved=plan.unresolved,
+            clouds_asked=asks or not cell.publish,
         )
 
     def _plan(self, profile: Profile) -> Plan:

@@ -94,7 +94,7 @@ def test_the_whole_one_is_right(tmp_path: Path) -> None:
     assert len(load_pipeline(str(tmp_path / "p.yaml")).cells) == 7
 
 
-@examples(150)
+@examples(100)
 @given(text=pipelines())
 def test_a_pipeline_that_is_nearly_right(tmp_path: Path, text: str) -> None:
     path = tmp_path / "p.yaml"

@@ -93,6 +93,12 @@ def _after(cell: Cell, job: Job) -> list[str]:
     return [f"{jobs[number - 1].value} {cell.id}"] if number else list(cell.after)
 
 
+def _short(cell: Cell, job: Job) -> str:
+    """The same for a table that has the cell already."""
+    number = cell.jobs.index(job)
+    return cell.jobs[number - 1].value if number else ", ".join(cell.after)
+
+
 def show(to: Terminal, loaded: LoadedPipeline, rows: Sequence[Row]) -> None:
     """Tables on stdout; what is wrong on stderr."""
     from imagebuild.cli.tables import Tables
@@ -112,14 +118,14 @@ def show(to: Terminal, loaded: LoadedPipeline, rows: Sequence[Row]) -> None:
             tables.line(f"{found.cell.id}: {text}")
     tables.table(
         "jobs",
-        ("job", "cell", "after", "processors", "memory", "disk", "machine"),
+        ("cell", "job", "after", "cpus", "memory", "disk", "machine"),
         [
-            (job.value, r.cell.id, ", ".join(_after(r.cell, job)), str(n.cpus), size(n.memory),
+            (r.cell.id, job.value, _short(r.cell, job), str(n.cpus), size(n.memory),
              size(n.disk), _machine(n))
             for r in rows
             for job, n in r.needs.items()
         ],
-        numeric=("processors", "memory", "disk"),
+        numeric=("cpus", "memory", "disk"),
     )  # fmt: skip
     for note in loaded.notes:
         to.warning(note)
@@ -148,7 +154,7 @@ def _line(row: Row) -> tuple[str, ...]:
 
 def _verdict(standing: Standing) -> str:
     if standing.is_done:
-        return "nothing"
+        return "nothing" if standing.clouds_asked else "nothing here"
     count = len(standing.missing)
     return "1 thing" if count == 1 else f"{count} things"
 
