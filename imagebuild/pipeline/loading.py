@@ -19,7 +19,7 @@ from imagebuild.config.problems import Problem, nearest_hint
 from imagebuild.config.values import shown
 from imagebuild.config.yamlmarks import Document, Loc, dotted
 from imagebuild.errors import ConfigError
-from imagebuild.files import is_descriptor
+from imagebuild.files import is_descriptor, is_directory
 from imagebuild.mirror.items import may_mean
 from imagebuild.mirror.loading import load_list
 from imagebuild.pipeline import checking
@@ -137,7 +137,10 @@ class _Look:
 
     def problems(self) -> list[Problem]:
         """Every mistake; afterwards `cells`, `notes` and `value` are complete."""
-        found = [*self._values(), *self._mirrors(), *self._images()]
+        found = [*self._places(), *self._values(), *self._mirrors()]
+        # Without them, no profile can be looked for.
+        if all(m.loc[0] != "profiles_path" for m in found):
+            found += self._images()
         return [self._problem(m) for m in checking.unique(found)]
 
     def _problem(self, mistake: Mistake) -> Problem:
@@ -146,6 +149,12 @@ class _Look:
         where = next((marks[mistake.loc[:n]] for n in ends if mistake.loc[:n] in marks), None)
         key = dotted(mistake.loc) or PIPELINE.noun
         return Problem(where or str(self._path), key, mistake.text, mistake.hint)
+
+    def _places(self) -> Iterator[Mistake]:
+        said = self._document.tree.get("profiles_path")
+        for number, path in enumerate(said if isinstance(said, list) else ()):
+            if not is_directory(Path(path)):
+                yield Mistake(("profiles_path", number), f"{path} is not a directory")
 
     def _values(self) -> Iterator[Mistake]:
         value = self.value

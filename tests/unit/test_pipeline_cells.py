@@ -112,7 +112,15 @@ def test_phases_and_jobs() -> None:
     assert nothing.phases == (Phase.BUILD, Phase.VERIFY, Phase.GATES)
     assert nothing.jobs == (Job.BUILD, Job.VERIFY)
     assert image({"gates": {"size": "1G"}}).jobs == (Job.BUILD, Job.VERIFY, Job.PUBLISH)
-    assert image({"publish": [{}]}).phases[-1] is Phase.RETIRE
+    version = {"datastore": "mysql", "version": "8.4"}
+    for publish, last in (
+        ({}, Phase.UPLOAD),
+        ({"versions": [version]}, Phase.PROMOTE),
+        ({"versions": [version], "retire": {}}, Phase.RETIRE),
+    ):
+        cell = image({"publish": [publish]})
+        assert cell.phases[-1] is last
+        assert cell.jobs == (Job.BUILD, Job.VERIFY, Job.PUBLISH)
 
 
 # --- a child's build sees the very same ------------------------------------------------

@@ -258,6 +258,8 @@ def test_values_in_their_canonical_form(tmp_path: Path) -> None:
         (JAMMY + "engines: {schedule: '@daily'}", ":2", "five"),
         (JAMMY + "engines: {install: \"a\\nb\"}", ":2", "one line for a shell"),
         (JAMMY + "engines: {github: {runs_on: 'x;y'}}", ":2", "letters, digits"),
+        (JAMMY + "profiles_path: [more]", ":2", "more is not a directory"),
+        (JAMMY + "profiles_path: more", ":2", "a list is expected"),
         (JAMMY + "extends: nightli", ":2", "did you mean 'nightly'?"),
         (JAMMY + "imags: []", ":2", "did you mean 'images'?"),
     ],
