@@ -30,7 +30,7 @@ from tests.registry_server import RegistryServer
 from tests.unit.store_objects import call
 from tests.unit.test_plan import make_inputs, plan_of
 
-PASSWORD = "a word that nobody else knows"
+PASSWORD = "a word that nobody else knows"  # noqa: S105
 #: What the maker of a base has to say.
 FACTS = {"hooks": [["root", "08-debootstrap", 1.5]]}
 
