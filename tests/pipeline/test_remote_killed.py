@@ -19,7 +19,7 @@ from tests.unit.store_objects import IS_ROOT, call, ignore, taken
 
 pytestmark = pytest.mark.skipif(not IS_ROOT, reason="trees are root's")
 #: Into so many pieces the time of the work is cut, with a kill at the end of each.
-KILLS = 4
+KILLS = 3
 
 
 def start(what: str, url: str, store: Store, scratch: Path) -> subprocess.Popen[str]:
