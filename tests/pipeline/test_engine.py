@@ -2,144 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
-import subprocess
-import sys
-import textwrap
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from imagebuild.config.pipeline import Pipeline
 from imagebuild.errors import TemporaryError
-from imagebuild.pipeline import engine, reporting
-from imagebuild.pipeline.cells import Cell, ImageCell, Job, MirrorCell, Phase, Places
-from imagebuild.pipeline.engine import Asked, Watch
-from imagebuild.pipeline.outcome import PhaseReport, RunReport, Status
-
-_PROGRAM = Path(__file__).with_name("fakeverbs.py")
-REPO = Path(__file__).resolve().parents[2]
-TEMPORARY = {
-    "error": "TemporaryError", "exit_code": 75, "what": "the archive is away",
-    "where": "http://archive.example/", "detail": "HTTP 503", "hint": "later",
-}  # fmt: skip
-
-
-@dataclass
-class Fake:
-    """A pipeline of `one` and `two` for two clouds, and a mirror list before them."""
-
-    directory: Path
-    document: dict[str, Any] = field(default_factory=dict)
-    plan: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    profiles: tuple[str, ...] = ("one", "two")
-    has_mirror: bool = True
-    ended: list[tuple[str, PhaseReport]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        version = {"datastore": "mysql", "version": "8.4"}
-        publish = {"datastores": ["mysql"], "versions": [version], "retire": {"keep": 1}}
-        self.document = {
-            "name": "fake",
-            "images": [{"profiles": ["one"]}],
-            "publish": [{"cloud": c, **publish} for c in ("prod", "lab")],
-            "verify": {"level": "static"},
-            "retry": {"attempts": 3, "wait": "1s"},
-        } | self.document
-
-    @property
-    def pipeline(self) -> Pipeline:
-        return Pipeline.model_validate(self.document)
-
-    @property
-    def cells(self) -> tuple[Cell, ...]:
-        whole = self.pipeline
-        step = {"list": "trove"}
-        made: list[Cell] = []
-        if self.has_mirror:
-            mirrors = Pipeline.model_validate({**self.document, "mirrors": [step]}).mirrors
-            made.append(MirrorCell("mirror-trove", mirrors[0]))
-        for name in self.profiles:
-            made.append(
-                ImageCell(
-                    id=f"{name}-amd64", profile=name, series=None, arch="amd64",  # type: ignore[arg-type]
-                    verify=whole.verify, publish=whole.publish, gates=whole.gates,
-                    after=("mirror-trove",) if self.has_mirror else (),
-                )
-            )  # fmt: skip
-        return tuple(made)
-
-    @property
-    def places(self) -> Places:
-        return Places(
-            images=self.directory / "images", cache=self.directory / "cache",
-            reports=self.directory / "reports", environ=dict(os.environ),
-        )  # fmt: skip
-
-    @property
-    def program(self) -> tuple[str, ...]:
-        (self.directory / "plan.json").write_text(json.dumps(self.plan))
-        return (sys.executable, "-S", str(_PROGRAM), str(self.directory))
-
-    def run(self, *ids: str, job: Job | None = None, **asked: Any) -> RunReport:  # noqa: ANN401
-        """One run; `calls` has what it called."""
-        (self.directory / "calls").unlink(missing_ok=True)
-        cells = tuple(c for c in self.cells if not ids or c.id in ids)
-        report, self.report_directory = engine.run(
-            self.pipeline, Asked(cells, job.phases if job else (), **asked), self.places,
-            self.watch, program=self.program,
-        )  # fmt: skip
-        return report
-
-    @property
-    def watch(self) -> Watch:
-        def ended(cell: str, report: PhaseReport) -> None:
-            self.ended.append((cell, report))
-
-        return Watch(lambda *_: None, lambda *_: None, ended)
-
-    @property
-    def calls(self) -> list[str]:
-        """The calls so far, without places."""
-        try:
-            lines = (self.directory / "calls").read_text().splitlines()
-        except FileNotFoundError:
-            return []
-        return [x.partition(" --images-dir")[0].removesuffix(" --json") for x in lines]
-
-    def wait_for(self, call: str) -> None:
-        """Until a call has begun."""
-        deadline = time.monotonic() + 20
-        while not any(call in c for c in self.calls):
-            assert time.monotonic() < deadline, f"no {call}: {self.calls}"
-            time.sleep(0.01)
+from imagebuild.pipeline import reporting
+from imagebuild.pipeline.cells import Job, Phase
+from imagebuild.pipeline.outcome import RunReport, Status
+from tests.pipeline.fakenight import TEMPORARY, Fake, one, statuses
 
 
 @pytest.fixture
 def fake(tmp_path: Path) -> Fake:
     return Fake(tmp_path)
-
-
-def statuses(report: RunReport, cell_id: str) -> dict[str, str]:
-    """Phase and target → status."""
-    cell = report.cell(cell_id)
-    assert cell
-    return {f"{p.phase.value} {p.target}".strip(): p.status.value for p in cell.phases}
-
-
-def one(report: RunReport, cell_id: str, phase: Phase) -> PhaseReport:
-    """The first report of a phase that is not good, else the first."""
-    cell = report.cell(cell_id)
-    assert cell
-    found = [p for p in cell.phases if p.phase is phase]
-    return next((p for p in found if p.error), found[0])
 
 
 def test_the_first_and_the_second_night(fake: Fake) -> None:
@@ -399,113 +278,12 @@ def test_older_artifacts_go(fake: Fake) -> None:
     assert len(runs) < 4
 
 
-# Signals: a process of its own.
+def test_jobs_after_one_that_found_nothing_to_do(fake: Fake) -> None:
+    from imagebuild.pipeline import artifacts
 
-_RUNNER = """
-import sys
-from pathlib import Path
-from imagebuild.cli.main import raise_interrupted
-from imagebuild.pipeline.engine import RunInterrupted
-from tests.pipeline.test_engine import Fake
-import json, signal
-signal.signal(signal.SIGINT, raise_interrupted)
-signal.signal(signal.SIGTERM, raise_interrupted)
-fake = Fake(Path(sys.argv[1]), plan=json.loads(sys.argv[2]))
-try:
-    report = fake.run()
-except RunInterrupted as exc:
-    report = exc.report
-sys.exit(int(report.exit_code))
-"""
-
-
-def start(fake: Fake) -> subprocess.Popen[bytes]:
-    """The run as a process."""
-    return subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(_RUNNER), fake.directory, json.dumps(fake.plan)],
-        cwd=REPO, env={**os.environ, "PYTHONPATH": str(REPO)},
-    )  # fmt: skip
-
-
-def alive(fake: Fake) -> list[int]:
-    """The children that live."""
-    pids = map(int, (fake.directory / "pids").read_text().split())
-    found = []
-    for pid in pids:
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            continue
-        if state != "Z":
-            found.append(pid)
-    return found
-
-
-def wait_until(met: Callable[[], bool], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not met():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_is_passed_on_and_the_report_written(fake: Fake, number: int, code: int) -> None:
-    fake.plan = {"verify": [{"sleep": 30}]}
-    process = start(fake)
-    fake.wait_for("verify")
-    time.sleep(0.3)
-    process.send_signal(number)
-    assert process.wait(20) == code
-    assert (fake.directory / "signals").read_text() == f"verify {code}\n", "once"
-    assert alive(fake) == []
-    report = reporting.read(fake.places.reports / "fake/latest")
-    found = statuses(report, "one-amd64")
-    assert found["build"] == "passed"
-    assert found["verify"] == "interrupted"
-    assert found["upload prod"] == "held"
-    assert set(statuses(report, "two-amd64").values()) == {"held"}
-    assert report.exit_code == code
-    # Taken up again.
-    fake.plan = {}
-    assert statuses(fake.run(), "one-amd64")["build"] == "unchanged"
-
-
-def test_a_wait_between_two_tries_can_be_cut_off(fake: Fake) -> None:
-    fake.document["retry"]["wait"] = "1h"
-    fake.plan = {"build": [{"code": 75, "error": TEMPORARY}]}
-    runner = Fake(fake.directory, document=fake.document, plan=fake.plan)
-    caught: list[BaseException] = []
-    from imagebuild.pipeline.process import Children, Stopped
-
-    children = Children(os.environ, runner.program)
-    children.stop(signal.SIGTERM)
-    with pytest.raises(Stopped):
-        children.pause(3600)
-    assert caught == []
-
-
-def test_children_that_do_not_hear_are_killed_when_asked_twice(fake: Fake) -> None:
-    fake.plan = {"build": [{"sleep": 60, "stubborn": True}]}
-    process = start(fake)
-    fake.wait_for("build")
-    time.sleep(0.3)
-    process.send_signal(signal.SIGINT)
-    time.sleep(0.5)
-    assert process.poll() is None, "it waits for its child"
-    process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 130
-    assert alive(fake) == []
-
-
-def test_kill_9_leaves_nobody(fake: Fake) -> None:
-    fake.plan = {"build": [{"sleep": 60, "stubborn": True}]}
-    process = start(fake)
-    fake.wait_for("build")
-    process.kill()
-    process.wait(10)
-    wait_until(lambda: alive(fake) == [])
-    runs = fake.places.reports / "fake"
-    (directory,) = [p for p in runs.iterdir() if p.name[0] == "2"]
-    assert not reporting.read(directory).complete
-    fake.plan = {}
-    assert fake.run().exit_code == 0
+    gone = fake.places.images / "trove-guest-one-amd64-12345678"
+    artifacts.point(fake.places.images, "fake", "one-amd64", gone, "12345678", is_skipped=True)
+    report = fake.run("one-amd64", job=Job.VERIFY, skip_unchanged=True)
+    assert statuses(report, "one-amd64")["verify"] == "skipped"
+    assert "nothing had changed" in one(report, "one-amd64", Phase.VERIFY).why
+    assert fake.run("one-amd64", job=Job.VERIFY).exit_code == 3

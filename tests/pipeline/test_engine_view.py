@@ -1,0 +1,72 @@
+"""What people see of a run where nobody watches a terminal, and what GitHub reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from imagebuild.pipeline import engine
+from imagebuild.pipeline.engine import Asked
+from tests.pipeline.fakenight import TEMPORARY, Fake
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Fake:
+    return Fake(tmp_path)
+
+
+def shown(fake: Fake, environ: dict[str, str], capsys: pytest.CaptureFixture[str]) -> str:
+    """What a run says."""
+    from imagebuild.cli.pipeline.runview import View
+    from imagebuild.cli.terminal import Terminal
+
+    terminal = Terminal()
+    terminal.configure(verbosity=0, no_color=True)
+    view = View(terminal, fake.cells, several=False, environ=environ)
+    with view.live():
+        report, directory = engine.run(
+            fake.pipeline, Asked(fake.cells), fake.places, view.watch, program=fake.program,
+            begun=view.begun,
+        )  # fmt: skip
+    view.summary(report, directory)
+    return capsys.readouterr().err
+
+
+def test_plain_lines(fake: Fake, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [f"line {n}" for n in range(30)] + ["token=canary-Xq7 at http://me:canary-Xq7@host/"]
+    fake.plan = {"build one": [{"code": 1, "lines": lines, "error": {
+        **TEMPORARY, "error": "BuildError", "exit_code": 1, "what": "the hook failed",
+    }}]}  # fmt: skip
+    said = shown(fake, {}, capsys)
+    assert "  one-amd64: build …\n" in said
+    assert "✗ one-amd64: build " in said
+    assert "line 29\n" in said
+    assert "line 5\n" not in said, "the last lines"
+    assert "error: the hook failed\n" in said
+    assert "  try: later\n" in said
+    assert "  log: " in said
+    assert "✓ two-amd64: upload prod " in said
+    assert "one-amd64: promote" not in said, "what is held is in the table alone"
+    assert "canary-Xq7" not in said
+    (log,) = fake.places.reports.glob("fake/2*/cells/one-amd64/build.log")
+    assert "canary-Xq7" not in log.read_text()
+    assert [p.name for p in log.parent.iterdir()] == ["build.log"]
+
+
+def test_github(fake: Fake, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fake.profiles, fake.has_mirror = ("one",), False
+    fake.plan = {"upload lab": [{"code": 6, "error": {**TEMPORARY, "detail": "100 %\nof all"}}]}
+    summary, output = tmp_path / "summary", tmp_path / "output"
+    environ = {
+        "GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(summary),
+        "GITHUB_OUTPUT": str(output),
+    }  # fmt: skip
+    said = shown(fake, environ, capsys)
+    start = said.index("::group::one-amd64: build\n")
+    assert said.index("working\n", start) < said.index("::endgroup::", start)
+    assert "::error title=one-amd64%3A upload lab::the archive is away%0A100 %25%0Aof all" in said
+    assert "one-amd64" in summary.read_text()
+    (artifact,) = fake.places.images.glob("trove-guest-*")
+    assert f"\n{artifact}\n" in output.read_text()
+    assert output.read_text().startswith("artifact<<")
