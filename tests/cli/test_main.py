@@ -167,8 +167,8 @@ finally:
 """
 #: Of the standard library: they take long to import, and no help needs them.
 HEAVY = {"asyncio", "concurrent", "email", "http", "multiprocessing", "sqlite3", "ssl", "xml"}
-FIRST = {"imagebuild", "imagebuild.cli", "imagebuild.cli.main", "imagebuild.cli.terminal",
-         "imagebuild.errors"}  # fmt: skip
+FIRST = {"imagebuild", "imagebuild.cli", "imagebuild.cli.errorfile", "imagebuild.cli.main",
+         "imagebuild.cli.terminal", "imagebuild.errors", "imagebuild.visible"}  # fmt: skip
 VERB = FIRST | {"imagebuild.cli.complete", "imagebuild.cli.options"}
 PROFILES = {"imagebuild.config", "imagebuild.config.finding", "imagebuild.config.words",
             "imagebuild.data", "imagebuild.files"}  # fmt: skip

@@ -132,6 +132,8 @@ def run(
             terminal.json(dryrun.document(loaded.value.name, found))
         else:
             dryrun.show(terminal, found)
+        for note in notes:
+            terminal.info(f"note: {note}")
         return
     from imagebuild.cli.pipeline.runview import View
     from imagebuild.pipeline.engine import Asked
