@@ -13,7 +13,7 @@ from imagebuild.config.pipeline import Retry
 from imagebuild.config.values import parse_duration
 from imagebuild.errors import ExitCode
 from imagebuild.pipeline import reporting
-from imagebuild.pipeline.answers import Answer
+from imagebuild.pipeline.answers import Answer, error_of
 from imagebuild.pipeline.cells import Phase
 from imagebuild.pipeline.cleaning import clean_text
 from imagebuild.pipeline.commands import Command
@@ -76,10 +76,12 @@ class PhaseRun:
                 is_temporary = ended.code == ExitCode.TEMPORARY and not ended.is_late
                 if not is_temporary or not left or not self._has_time(wait):
                     break
-                text = f"trying again in {wait:.0f} s ({left} more)"
+                why = error_of(self._phase, ended, ended.document or {})["what"]
+                tries = "1 try is" if left == 1 else f"{left} tries are"
+                text = clean_text(f"{why}; trying again in {wait:.0f} s, {tries} left")
                 log.write(f"{text}\n")
                 log.flush()
-                self._tell(text)
+                self._watch.again(self._cell_id, self._phase, text)
                 self._children.pause(wait)
                 wait = min(wait * 2, _LONGEST_WAIT)
         self._warnings += ended.warnings

@@ -54,6 +54,15 @@ def test_plain_lines(fake: Fake, capsys: pytest.CaptureFixture[str]) -> None:
     assert [p.name for p in log.parent.iterdir()] == ["build.log"]
 
 
+def test_another_try_is_told(fake: Fake, capsys: pytest.CaptureFixture[str]) -> None:
+    fake.profiles, fake.has_mirror = ("one",), False
+    fake.plan = {"build one": [{"code": 75, "error": TEMPORARY}, {}]}
+    said = shown(fake, {}, capsys)
+    assert "one-amd64: build: the archive is away; trying again in 1 s, 2 tries are left" in said
+    assert "passed (" in said
+    assert "2 tries)" in said
+
+
 def test_github(fake: Fake, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fake.profiles, fake.has_mirror = ("one",), False
     fake.plan = {"upload lab": [{"code": 6, "error": {**TEMPORARY, "detail": "100 %\nof all"}}]}

@@ -71,7 +71,7 @@ class View:
     @property
     def watch(self) -> Watch:
         """What the engine calls."""
-        return Watch(self._started, self._line, self._ended)
+        return Watch(self._started, self._line, self._ended, self._again)
 
     def begun(self, directory: Path) -> None:
         """Where the report will be."""
@@ -109,6 +109,14 @@ class View:
                 going.said = time.monotonic()
                 took = duration(going.said - going.since)
                 self._say(f"    {_label(cell_id, phase, going.target)} {took}: {text}", "dim")
+
+    def _again(self, cell_id: str, phase: Phase, text: str) -> None:
+        with self._lock:
+            if going := self._going.get((cell_id, phase)):
+                going.lines.append(text)
+            self._say(
+                f"↻ {_label(cell_id, phase, going.target if going else '')}: {text}", "yellow"
+            )
 
     def _ended(self, cell_id: str, report: PhaseReport) -> None:
         with self._lock:
