@@ -152,6 +152,16 @@ def test_verdict(report: RunReport, said: str) -> None:
     assert said in render(report, [])
 
 
+def test_runs_of_one_day_are_told_apart_by_their_times() -> None:
+    before = dataclasses.replace(
+        sample.earlier()[-1], run="20261123T001700Z", started=sample.NIGHT - 7200
+    )
+    text = render(sample.tonight(), [before])
+    assert "the run before: 23 Nov, 00:17" in text
+    assert "Compared with the image of 23 Nov, 00:17" in text
+    assert "Compared with the image of 22 Nov;" in render(sample.tonight(), sample.earlier())
+
+
 def test_a_night_with_nothing_to_do_says_so() -> None:
     cell = CellReport("a", "image", (PhaseReport(Phase.BUILD, Status.UNCHANGED),))
     night = dataclasses.replace(sample.tonight(), cells=(cell,))
@@ -344,8 +354,10 @@ def test_scales_hold_their_values(values: list[float]) -> None:
 
 
 def test_a_line_breaks_at_a_gap() -> None:
-    points = [Point(str(n), None if n == 2 else float(n), n == 2) for n in range(5)]
+    points = [
+        Point(str(n), None if n == 2 else float(n), "held" if n == 2 else "") for n in range(5)
+    ]
     text = chart("Boot", points, str, str, "s", ("a", "b"), "cell")
     assert text.count("<polyline") == 2
     assert text.count("<circle") == 4
-    assert "2: failed" in text
+    assert "2: held" in text

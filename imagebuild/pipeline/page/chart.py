@@ -16,11 +16,11 @@ _STEPS = (1, 2, 2.5, 5, 10)
 
 @dataclass(frozen=True)
 class Point:
-    """One night. `value` is None in a gap; `is_bad`: the night failed."""
+    """One night. `value` is None in a gap; `why` says what was wrong that night."""
 
     title: str
     value: float | None
-    is_bad: bool = False
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -145,6 +145,6 @@ def _dots(
             dot = el("circle", cx=x, cy=axis.y(point.value), r=4 if n == len(points) - 1 else 2.2,
                      class_="last" if n == len(points) - 1 else None)  # fmt: skip
             yield el("g", el("title", f"{point.title}: {say(point.value)}"), dot)
-        elif point.is_bad:
+        elif point.why:
             cross = el("text", "\N{MULTIPLICATION SIGN}", x=x, y=HEIGHT - 3, class_="gap")
-            yield el("g", el("title", f"{point.title}: failed"), cross)
+            yield el("g", el("title", f"{point.title}: {point.why}"), cross)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from imagebuild.pipeline.cells import Phase
 from imagebuild.pipeline.outcome import GOOD, PhaseReport, Status
-from imagebuild.pipeline.page.html import Html, el, join
+from imagebuild.pipeline.page.html import Html, el, join, stacked
 from imagebuild.pipeline.page.view import CellView, PageView
 from imagebuild.pipeline.page.words import mark, plural, size_or_none
 from imagebuild.units import duration
@@ -26,7 +26,9 @@ def _table(view: PageView, cloud: str) -> Html:
     columns = ("Image", "Upload", "Datastore versions", "Older images")
     rows = [row for c in view.images if (row := _row(c, cloud))]
     head = el("thead", el("tr", [el("th", text, scope="col") for text in columns]))
-    table = el("table", el("caption", el("h3", cloud)), head, el("tbody", rows), class_="cloud")
+    table = stacked(
+        "table", el("caption", el("h3", cloud)), head, stacked("tbody", rows), class_="cloud"
+    )
     return el("div", table, class_="scroll", tabindex=0, role="region", aria_label=cloud)
 
 
@@ -34,18 +36,18 @@ def _row(cell: CellView, cloud: str) -> Html | None:
     here = [p for p in cell.report.phases if p.phase in _PUBLISHING and _cloud(p) == cloud]
     if not here:
         return None
-    name = el("th", el("a", cell.id, href=f"#{cell.anchor}"), scope="row")
+    name = stacked("th", el("a", cell.id, href=f"#{cell.anchor}"), scope="row")
     if all(p.status is Status.HELD for p in here):
         held = el("div", mark(Status.HELD), f" held: {here[0].why}")
-        return el("tr", name, el("td", held, colspan=3))
+        return stacked("tr", name, stacked("td", held, colspan=3))
     of = {phase: [p for p in here if p.phase is phase] for phase in _PUBLISHING}
     versions = _versions(of[Phase.REGISTER], of[Phase.PROMOTE])
-    return el(
+    return stacked(
         "tr",
         name,
-        el("td", [_upload(p) for p in of[Phase.UPLOAD]], data_label="Upload"),
-        el("td", versions, data_label="Datastore versions"),
-        el("td", [_retired(p) for p in of[Phase.RETIRE]], data_label="Older images"),
+        stacked("td", [_upload(p) for p in of[Phase.UPLOAD]], data_label="Upload"),
+        stacked("td", versions, data_label="Datastore versions"),
+        stacked("td", [_retired(p) for p in of[Phase.RETIRE]], data_label="Older images"),
     )
 
 

@@ -26,6 +26,7 @@ def section(view: PageView) -> Html | None:
 def _image(cell: CellView, view: PageView, room: Room) -> Html:
     is_open = len(view.images) <= _OPEN or cell.status in (Status.FAILED, Status.INTERRUPTED)
     facts = cell.facts
+    booted, news = boot.section(cell, room), packages.section(cell, room.packages)
     summary = el(
         "summary",
         el("h3", cell.id, id=cell.anchor),
@@ -34,8 +35,8 @@ def _image(cell: CellView, view: PageView, room: Room) -> Html:
     )
     body = (
         (_facts(facts), el("div",
-            el("div", directories.section(cell, room), packages.section(cell, room.packages)),
-            el("div", boot.section(cell, room), _hooks(facts)), class_="two"))
+            el("div", directories.section(cell, room), news if booted else None),
+            el("div", booted or news, _hooks(facts)), class_="two"))
         if facts
         else el("p", _nothing(cell), class_="muted")
     )  # fmt: skip

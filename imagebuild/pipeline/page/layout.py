@@ -15,6 +15,7 @@ from imagebuild.pipeline.page.view import PageView
 from imagebuild.pipeline.page.words import (
     EXIT_WORDS,
     WORST_FIRST,
+    at,
     badge,
     date,
     link,
@@ -62,10 +63,12 @@ def verdict(report: RunReport) -> str:
     if not report.complete:
         return "The run did not end" + (f": {', '.join(told)}" if told else "")
     if count[Status.FAILED] == total:
-        return "The one cell failed" if total == 1 else f"All {total} cells failed"
+        return {1: "The one cell failed", 2: "Both cells failed"}.get(
+            total, f"All {total} cells failed"
+        )
     if told:
         return f"{', '.join(told)} of {plural(total, 'cell')}"
-    everything = "The one cell is" if total == 1 else f"All {total} cells are"
+    everything = {1: "The one cell is", 2: "Both cells are"}.get(total, f"All {total} cells are")
     if all(c.status in (Status.UNCHANGED, Status.SKIPPED) for c in report.cells):
         return f"{everything} as last night: nothing had to be done"
     return f"{everything} good"
@@ -146,8 +149,8 @@ def _header(view: PageView) -> Html:
     links.append(el("li", link("cells/", "logs")))
     before = next((r for r in reversed(view.earlier) if r.complete), None)
     if before:
-        at = f"the night before: {date(before.started)}"
-        links.append(el("li", link(f"../{before.run}/report.html", at)))
+        text = f"the run before: {at(before.started, report.started)}"
+        links.append(el("li", link(f"../{before.run}/report.html", text)))
     return el(
         "header",
         el("p", el("b", report.pipeline), " ", el("span", f"run {report.run}", class_="muted"),

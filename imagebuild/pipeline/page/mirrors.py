@@ -34,7 +34,11 @@ def _list(cell: CellView, report: RunReport) -> Html:
     totals = totals if isinstance(totals, Mapping) else result
     outcomes = totals.get("outcomes")
     counted = _counted(outcomes if isinstance(outcomes, Mapping) else {})
-    moved = [f"{told} {word}" for key, word in _BYTES if (told := size_or_none(totals.get(key)))]
+    moved = [
+        f"{told} {word}"
+        for key, word in _BYTES
+        if totals.get(key) and (told := size_or_none(totals[key]))
+    ]
     all_of_them = sum(counted.values())
     words = [plural(all_of_them, "image")] if all_of_them else []
     if phase and phase.seconds:

@@ -6,7 +6,7 @@ import itertools
 
 from imagebuild.pipeline.outcome import Status
 from imagebuild.pipeline.page import phases
-from imagebuild.pipeline.page.html import Html, el, join
+from imagebuild.pipeline.page.html import Html, el, join, stacked
 from imagebuild.pipeline.page.packages import counts
 from imagebuild.pipeline.page.view import CellView, PageView
 from imagebuild.pipeline.page.words import badge, plural, size_change, time_change
@@ -24,13 +24,13 @@ def section(view: PageView) -> Html:
         _body(status, list(cells))
         for status, cells in itertools.groupby(view.cells, key=lambda c: c.status)
     ]
-    return el("table", head, bodies, class_="cells")
+    return stacked("table", head, bodies, class_="cells")
 
 
 def _body(status: Status, cells: list[CellView]) -> Html:
-    title = el(
+    title = stacked(
         "tr",
-        el(
+        stacked(
             "th",
             badge(status, status.value.capitalize()),
             el("span", f" {len(cells)}", class_="muted"),
@@ -39,13 +39,13 @@ def _body(status: Status, cells: list[CellView]) -> Html:
         ),
         class_="group",
     )
-    return el("tbody", title, [_row(c) for c in cells])
+    return stacked("tbody", title, [_row(c) for c in cells])
 
 
 def _row(cell: CellView) -> Html:
     report, tonight, before = cell.report, cell.tonight, cell.last_good
     what = " · ".join(filter(None, (report.profile, report.series, report.arch)))
-    name = el(
+    name = stacked(
         "th",
         el("a", cell.id, href=f"#{cell.anchor}", class_="id"),
         el("span", what, class_="muted") if what and report.kind != "mirror" else None,
@@ -57,7 +57,7 @@ def _row(cell: CellView) -> Html:
     slower = time_change(before.build if before else None, tonight.build, 0.1)
     later = time_change(before.boot if before else None, tonight.boot, 0.1)
     proven = cell.facts.proven if cell.facts else None
-    return el(
+    return stacked(
         "tr",
         name,
         _figure("Image", None if tonight.size is None else size(tonight.size), grown),
@@ -70,8 +70,8 @@ def _row(cell: CellView) -> Html:
 
 def _figure(label: str, value: str | None, change: Html | None) -> Html:
     if value is None:
-        return el("td", class_="n none", data_label=label)
-    return el("td", el("span", value), el("div", change) if change else None, class_="n",
+        return stacked("td", class_="n none", data_label=label)
+    return stacked("td", el("span", value), el("div", change) if change else None, class_="n",
               data_label=label)  # fmt: skip
 
 

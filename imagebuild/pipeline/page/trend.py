@@ -8,7 +8,7 @@ from imagebuild.pipeline.outcome import Status
 from imagebuild.pipeline.page.chart import Point, chart
 from imagebuild.pipeline.page.html import Html, el, join
 from imagebuild.pipeline.page.view import CellView, Night, PageView
-from imagebuild.pipeline.page.words import date, hidden, link, mark, moment, plural
+from imagebuild.pipeline.page.words import date, hidden, labels, link, mark, moment, plural
 from imagebuild.units import duration, size
 
 _MIB = 1024 * 1024
@@ -35,9 +35,9 @@ def _matrix(view: PageView) -> Html:
     for number, run in enumerate(runs):
         is_last = number == len(runs) - 1
         day = moment(run.started).day
-        at = f"{date(run.started)}, run {run.run}"
+        title = f"{date(run.started)}, run {run.run}"
         text = el("b", str(day)) if is_last or not run.complete else link(
-            f"../{run.run}/report.html", str(day), title=at
+            f"../{run.run}/report.html", str(day), title=title
         )  # fmt: skip
         heads.append(el("th", text, scope="col", class_="tonight" if is_last else None))
     rows = [
@@ -45,7 +45,8 @@ def _matrix(view: PageView) -> Html:
            [_square(n) for n in c.nights])
         for c in view.cells
     ]  # fmt: skip
-    first, last = date(runs[0].started), date(runs[-1].started)
+    names = labels([r.started for r in runs])
+    first, last = names[0], names[-1]
     caption = el("caption", f"How each cell ended, {first} to {last}", class_="muted")
     head = el("thead", el("tr", el("th", "Cell", scope="col"), heads))
     table = el("table", caption, head, el("tbody", rows), class_="matrix")
@@ -61,18 +62,29 @@ def _square(night: Night) -> Html:
 
 def _charts(cell: CellView, *, is_open: bool, has_dots: bool) -> Html:
     nights = cell.nights
-    dates = date(nights[0].started), date(nights[-1].started)
+    names = labels([n.started for n in nights])
 
     def one(
         title: str, unit: str, value: Callable[[Night], float | None],
         say: Callable[[float], str], per: float,
     ) -> Html:  # fmt: skip
         points = [
-            Point(date(n.started), value(n) if n.is_good else None, n.status in _BAD)
-            for n in nights
+            Point(
+                name,
+                value(n) if n.is_good else None,
+                n.status.value if n.status in _BAD else "",
+            )
+            for name, n in zip(names, nights, strict=True)
         ]
         return chart(
-            title, points, say, lambda v: f"{v / per:.4g}", unit, dates, cell.id, has_dots=has_dots
+            title,
+            points,
+            say,
+            lambda v: f"{v / per:.4g}",
+            unit,
+            (names[0], names[-1]),
+            cell.id,
+            has_dots=has_dots,
         )
 
     slow = max((n.build or 0 for n in nights), default=0) >= 300
@@ -88,24 +100,24 @@ def _charts(cell: CellView, *, is_open: bool, has_dots: bool) -> Html:
         "details",
         el("summary", el("h3", cell.id)),
         el("div", figures, class_="charts"),
-        _table(nights),
+        _table(nights, names),
         open=is_open,
         class_="card trend",
     )
 
 
-def _table(nights: Sequence[Night]) -> Html:
+def _table(nights: Sequence[Night], names: Sequence[str]) -> Html:
     """The charts' figures, newest first."""
     rows = [
         el(
             "tr",
-            el("th", date(n.started), scope="row"),
+            el("th", name, scope="row"),
             el("td", n.status.value if n.status else "not there"),
             el("td", size(n.size) if n.size is not None else "", class_="n"),
             el("td", duration(n.build) if n.build is not None else "", class_="n"),
             el("td", duration(n.boot) if n.boot is not None else "", class_="n"),
         )
-        for n in reversed(nights)
+        for name, n in zip(names[::-1], nights[::-1], strict=True)
     ]
     columns = (("Night", ""), ("Result", ""), ("Image", "n"), ("Build", "n"), ("Boot", "n"))
     head = el("tr", [el("th", t, scope="col", class_=k or None) for t, k in columns])

@@ -10,7 +10,7 @@ from imagebuild.pipeline.cells import Phase
 from imagebuild.pipeline.changes import ImageChanges, changes
 from imagebuild.pipeline.facts import ImageFacts
 from imagebuild.pipeline.outcome import GOOD, CellReport, PhaseReport, RunReport, Status
-from imagebuild.pipeline.page.words import WORST_FIRST, anchor, date
+from imagebuild.pipeline.page.words import WORST_FIRST, anchor, at
 
 #: Nights that the trend shows, this one among them.
 NIGHTS = 31
@@ -68,8 +68,8 @@ class CellView:
 
     @property
     def since_date(self) -> str:
-        """The date of the night that it is compared with."""
-        return date(self.since_started)
+        """The date of the night that it is compared with; the time too when it is the same."""
+        return at(self.since_started, self.tonight.started)
 
     @property
     def tonight(self) -> Night:

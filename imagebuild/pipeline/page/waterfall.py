@@ -105,7 +105,7 @@ def section(view: PageView) -> Html | None:
     ], id="wf-grid"), class_="sprite", aria_hidden="true")  # fmt: skip
     return el(
         "figure",
-        el("figcaption", el("p", "Minutes since ", when(axis.start), ". ",
+        el("figcaption", el("p", "Time since ", when(axis.start), ". ",
            f"{plural(idle, 'cell')} did not run." if idle else None, class_="muted")),
         _legend(found for _, found in lines),
         grid,
@@ -188,16 +188,17 @@ def _head(axis: Axis) -> Html:
 
 
 def _line(cell: CellView, found: Sequence[Bar], axis: Axis) -> Html:
-    lanes = 1 + max(b.lane for b in found)
-    has_stages = any(b.is_stage for b in found)
-    step = _PHASE + (_STAGE + 1 if has_stages else 0) + _GAP
-    height = lanes * step + _GAP
+    tops, height = [], _GAP
+    for lane in range(1 + max(b.lane for b in found)):
+        tops.append(height)
+        has_stages = any(b.is_stage for b in found if b.lane == lane)
+        height += _PHASE + (_STAGE + 1 if has_stages else 0) + _GAP
     told = "; ".join(b.title for b in found if not b.is_stage and b.kind != "wait")
     start = min(b.start for b in found)
     track = el(
         "svg",
         el("use", href="#wf-grid", class_="grid"),
-        [_bar(b, axis, _GAP + b.lane * step) for b in found],
+        [_bar(b, axis, tops[b.lane]) for b in found],
         class_="track",
         height=height,
         role="img",
@@ -222,6 +223,9 @@ def _bar(bar: Bar, axis: Axis, top: float) -> Html:
     shapes = [el("rect", **place, class_=kind + reused)]
     if bar.is_bad:
         shapes.append(el("rect", **place, class_="bad"))
+    if bar.kind == "publish" and (right - left) * _WIDTH > 3:  # its neighbours look alike
+        x = percent(left)
+        shapes.append(el("line", x1=x, x2=x, y1=y, y2=y + height, class_="sep"))
     label = None
     if bar.label and not bar.is_stage and (right - left) * _WIDTH > len(bar.label) * _LETTER + 12:
         inside = f"in-{bar.kind}"

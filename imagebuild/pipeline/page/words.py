@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from urllib.parse import quote
 
@@ -66,8 +67,23 @@ def moment(seconds: float) -> datetime:
 
 def date(seconds: float) -> str:
     """23 Nov."""
-    when = moment(seconds)
-    return f"{when.day} {when:%b}"
+    it = moment(seconds)
+    return f"{it.day} {it:%b}"
+
+
+def at(seconds: float, now: float) -> str:
+    """A run of another day by its date, one of the same day with its time."""
+    is_today = moment(seconds).date() == moment(now).date()
+    return f"{date(seconds)}, {clock(seconds)}" if is_today else date(seconds)
+
+
+def labels(starts: Sequence[float]) -> list[str]:
+    """Runs by their dates, with the time where a day has several."""
+    days = [date(s) for s in starts]
+    return [
+        f"{day}, {clock(s)}" if days.count(day) > 1 else day
+        for day, s in zip(days, starts, strict=True)
+    ]
 
 
 def clock(seconds: float) -> str:
@@ -77,14 +93,9 @@ def clock(seconds: float) -> str:
 
 def when(seconds: float) -> Html:
     """Mon 23 Nov 2026, 02:17 UTC."""
-    at = moment(seconds)
-    text = f"{at:%a} {at.day} {at:%b %Y}, {at:%H:%M} UTC"
-    return el("time", text, datetime=f"{at:%Y-%m-%dT%H:%M:%SZ}")
-
-
-def night_of(run: str, started: float) -> str:
-    """How an earlier run is called: by its date, or by its name when it has no time."""
-    return date(started) if started else run
+    it = moment(seconds)
+    text = f"{it:%a} {it.day} {it:%b %Y}, {it:%H:%M} UTC"
+    return el("time", text, datetime=f"{it:%Y-%m-%dT%H:%M:%SZ}")
 
 
 def plural(count: int, noun: str, several: str = "") -> str:
