@@ -88,10 +88,10 @@ def _pairs(phase: PhaseReport, error: Mapping[str, Any], nights: int) -> list[Ht
         ended += f"; after {duration(phase.seconds)}"
     if tries > 1:
         ended += f", {plural(tries, 'try', 'tries')}"
-    pairs.append(("End", ended))
+    pairs.append(("Ended", ended))
     if nights:
         pairs.append(("Before", f"it was not good in the {plural(nights, 'night')} before either"))
-    if phase.command:
+    if len(phase.command) > 1:
         pairs.append(("By hand", command_line(phase.command)))
     return [el("div", el("dt", name), el("dd", value)) for name, value in pairs]
 

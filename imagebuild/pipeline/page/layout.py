@@ -166,7 +166,11 @@ def _why(report: RunReport) -> str:
     if not report.complete:
         return "the run was killed, or goes on"
     codes = {p.exit_code for c in report.cells for p in c.phases if p.status is Status.FAILED}
-    return "for several reasons" if len(codes) > 1 else EXIT_WORDS[report.exit_code]
+    return (
+        "for several reasons"
+        if len(codes) > 1 and report.exit_code is ExitCode.FAILED
+        else EXIT_WORDS[report.exit_code]
+    )
 
 
 def _worst(report: RunReport) -> Status:

@@ -1,6 +1,10 @@
 "use strict";
-// What is nicer with scripts: a search in lists of packages, and all images at once.
+// What is nicer with scripts: a search in lists of packages, all images at once, and the
+// newest nights in sight.
 (() => {
+  for (const matrix of document.querySelectorAll(".matrix")) {
+    matrix.parentElement.scrollLeft = matrix.scrollWidth;
+  }
   const make = (tag, properties, ...children) => {
     const made = Object.assign(document.createElement(tag), properties);
     made.append(...children);

@@ -47,11 +47,13 @@ def _matrix(view: PageView) -> Html:
     ]  # fmt: skip
     names = labels([r.started for r in runs])
     first, last = names[0], names[-1]
-    caption = el("caption", f"How each cell ended, {first} to {last}", class_="muted")
+    caption = el("p", f"How each cell ended, {first} to {last}", class_="muted")
     head = el("thead", el("tr", el("th", "Cell", scope="col"), heads))
-    table = el("table", caption, head, el("tbody", rows), class_="matrix")
-    return el("div", table, class_="scroll", tabindex=0, role="region",
-              aria_label="Results of earlier nights")  # fmt: skip
+    table = el("table", head, el("tbody", rows), class_="matrix")
+    name = "How each cell ended"
+    return join(
+        caption, el("div", table, class_="scroll", tabindex=0, role="region", aria_label=name)
+    )
 
 
 def _square(night: Night) -> Html:
