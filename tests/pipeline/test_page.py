@@ -264,6 +264,12 @@ def test_the_trend_has_a_gap_where_a_night_failed() -> None:
     assert [n.status for n in failed] == [Status.FAILED]
     assert [n.size for n in failed] == [None]
     assert jammy.last_good == jammy.nights[-2]
+    # Tonight's image is there, but it is bad.
+    text = render(sample.bad_night(), sample.earlier())
+    charts = re.findall(rf'aria-label="Image of {sample.JAMMY} over 15 nights: ([^"]+)"', text)
+    assert len(charts) == 1
+    assert charts[0].endswith(", none this night")
+    assert text.count(": failed</title>") == 3 * 2
 
 
 def test_facts_that_cannot_be_read_do_not_stop_the_page() -> None:
