@@ -11,7 +11,7 @@ import yaml
 from imagebuild.pipeline.export import HOSTS, export
 from imagebuild.pipeline.loading import load_pipeline
 
-INSTALL = "python3 -m venv ~/tool && . ~/tool/bin/activate && pip install imagebuild"
+INSTALL = "python3 -m venv t && t/bin/pip install imagebuild && export PATH=$PWD/t/bin:$PATH"
 #: Two images, a mirror list, two clouds; every engine's keys are used.
 FULL = f"""\
 name: nightly

@@ -185,8 +185,7 @@ def test_scripts_are_right(engine: str, text: str, tmp_path: Path) -> None:
     shell = "sh" if engine in ("systemd", "cron") else "bash"
     for number, script in enumerate(found):
         (tmp_path / f"{number}.sh").write_text(script)
-    # SC2164, SC2034 and the like are seen; ~ in `install` is the file's own.
-    check(shellcheck(), f"--shell={shell}", "--exclude=SC1090,SC1091", "--",
+    check(shellcheck(), f"--shell={shell}", "--",
           *(tmp_path / f"{n}.sh" for n in range(len(found))))  # fmt: skip
 
 
