@@ -33,24 +33,33 @@ retry: {attempts: 1}
 engines: {install: 'export PATH="$PWD/bin:$PATH"', zuul: {secret: clouds}}
 """
 CLOUDS = "clouds: {canary-3Kf: {}}\n"
-texts = pytest.mark.parametrize("text", [FULL, SMALL, GO_ON], ids=["full", "small", "go-on"])
+TEXTS = {"full": FULL, "small": SMALL, "go-on": GO_ON}
+texts = pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 
 
-@texts
-def test_github_schema_and_linter(text: str, tmp_path: Path) -> None:
-    (path,) = written(tmp_path, files(tmp_path, text, "github"))
+def test_github_schema_and_linter(tmp_path: Path) -> None:
+    paths = _all(tmp_path, "github")
     schema = (sys.executable, "-m", "check_jsonschema", "--builtin-schema")
-    done = exporttools.run(*schema, "vendor.github-workflows", path)
+    done = exporttools.run(*schema, "vendor.github-workflows", *paths)
     assert done.returncode == 0, done.stdout + done.stderr
     labels = tmp_path / "actionlint.yaml"
     labels.write_text("self-hosted-runner: {labels: [build, kvm]}\n")
     # With shellcheck on the PATH it looks at each script as its shell would.
     path_variable = f"{Path(shellcheck()).parent}:{os.environ['PATH']}"
     done = exporttools.run(
-        exporttools.python_tools() / "actionlint", "-no-color", "-config-file", labels, path,
+        exporttools.python_tools() / "actionlint", "-no-color", "-config-file", labels, *paths,
         env={"PATH": path_variable},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
+
+
+def _all(directory: Path, engine: str) -> list[Path]:
+    """The one file of each pipeline."""
+    found = []
+    for name, text in TEXTS.items():
+        (directory / name).mkdir()
+        found += written(directory / name, files(directory / name, text, engine))
+    return found
 
 
 def test_the_linter_sees_what_is_wrong(tmp_path: Path) -> None:
@@ -68,12 +77,16 @@ def test_the_linter_sees_what_is_wrong(tmp_path: Path) -> None:
         assert kind in done.stdout
 
 
-@texts
-def test_gitlab_schema(text: str, tmp_path: Path) -> None:
-    (path,) = written(tmp_path, files(tmp_path, text, "gitlab"))
-    schema = (sys.executable, "-m", "check_jsonschema", "--builtin-schema")
-    done = exporttools.run(*schema, "vendor.gitlab-ci", "--data-transform", "gitlab-ci", path)
+def test_gitlab_schema(tmp_path: Path) -> None:
+    paths = _all(tmp_path, "gitlab")
+    argv = (
+        sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.gitlab-ci",
+        "--data-transform", "gitlab-ci",
+    )  # fmt: skip
+    done = exporttools.run(*argv, *paths)
     assert done.returncode == 0, done.stdout + done.stderr
+    paths[0].write_text(paths[0].read_text().replace("resource_group:", "resource_grp:"))
+    assert exporttools.run(*argv, *paths).returncode == 1, "the schema sees no wrong key"
 
 
 @texts
@@ -236,6 +249,7 @@ def test_gitlab_runs_a_night_with_a_broken_cell(repository: Repository) -> None:
     assert handed_on == {f"proof-{bookworm}.tar", f"report-verify-{bookworm}.tar"}
 
 
+@pytest.mark.full("pipeline")
 def test_gitlab_runs_a_good_night_in_order(repository: Repository) -> None:
     gitlab = Gitlab(repository)
     said = gitlab.run()
@@ -317,7 +331,9 @@ class Zuul:
             self._playbooks / f"playbooks/imagebuild-nightly/{name}.yaml",
             env={
                 "ANSIBLE_ACTION_PLUGINS": str(actions), "ANSIBLE_NOCOLOR": "1",
-                "ZUUL_JOBDIR": str(logs),
+                # What they would gather, ansible_user_dir, is said above.
+                "ZUUL_JOBDIR": str(logs), "ANSIBLE_GATHERING": "explicit",
+                "ANSIBLE_PIPELINING": "1",
                 "ANSIBLE_HOME": str(self._base / "ansible"), "HOME": str(self._base),
                 "PATH": f"{tools}:{os.environ['PATH']}", "LC_ALL": "C.UTF-8",
             },
@@ -351,6 +367,7 @@ def test_zuul_playbooks_do_a_cell(repository: Repository, zuul: Zuul) -> None:
     assert _statuses(report)[CELLS[0]] == "failed", "what never ran is no success"
 
 
+@pytest.mark.full("pipeline")
 def test_zuul_post_playbook_brings_the_report_of_a_job_that_failed(
     repository: Repository, zuul: Zuul
 ) -> None:
