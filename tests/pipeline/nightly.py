@@ -180,9 +180,9 @@ class Nightly:
         self.write()
 
     def add(self, name: str, **sets: Any) -> None:  # noqa: ANN401 - of the profile
-        """One more row: `plain` with other keys (`__` is a dot), for postgresql 17."""
-        plain = self.row("plain")
-        row = self._row(name, plain["set"], "postgresql", "17", ["trove", name])
+        """One more row: `plain` with other keys (`__` is a dot), for a postgresql."""
+        plain, version = self.row("plain"), str(14 + len(self.document["images"]))
+        row = self._row(name, plain["set"], "postgresql", version, [])
         row["set"] |= {k.replace("__", "."): v for k, v in sets.items()}
         self.document["images"].append(row)
         self.write()
