@@ -24,6 +24,8 @@ from imagebuild.units import size
 _FORMATS = ("qcow2", "raw", "vmdk", "vhd")
 _LEVELS = tuple(Level)
 _MOST = 8
+#: The gate that is asked of every image.
+PROVEN = "verified"
 
 
 @dataclass(frozen=True)
@@ -82,11 +84,11 @@ def _proven(cell: ImageCell, view: ArtifactView) -> Ruling:
     image = proof.subject(view, formats(cell.publish))
     hint = "its verify phase has to pass first"
     if image is None or not gate.is_verified(view, image.sha256):
-        return Ruling("verified", "the image is not verified", hint)
+        return Ruling(PROVEN, "the image is not verified", hint)
     proven = str((view.verification or {}).get("proven") or "no level")
     if proven not in [str(x) for x in _LEVELS[_LEVELS.index(level) :]]:
-        return Ruling("verified", f"it is proven to {proven}; {level} is wanted", hint)
-    return Ruling("verified", note=f"proven to {proven}")
+        return Ruling(PROVEN, f"it is proven to {proven}; {level} is wanted", hint)
+    return Ruling(PROVEN, note=f"proven to {proven}")
 
 
 def _files(cell: ImageCell, view: ArtifactView) -> Mapping[str, int]:

@@ -178,6 +178,11 @@ def test_gates_and_two_at_once(night: Nightly) -> None:
     assert code == 75, said
     assert "running" in said
     assert night.current() != {}
+    # A policy that is younger than the image holds for what is published, too.
+    assert night.run("--skip-unchanged").cells == {PLAIN: "skipped"}
+    night.row("plain")["gates"] = {"deny_packages": ["openssh-*"]}
+    night.write()
+    assert night.run("--skip-unchanged", code=7).phases(PLAIN)["gates"] == "failed"
 
 
 @pytest.mark.full("pipeline")

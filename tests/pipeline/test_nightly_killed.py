@@ -284,7 +284,7 @@ def test_job_by_job_on_several_machines(night: Nightly, tmp_path: Path) -> None:
     }  # fmt: skip
     whole = night.run().report
     assert set(statuses) == {(c.id, p.phase.value) for c in whole.cells for p in c.phases}
-    assert statuses[PLAIN, "upload"] == statuses[PLAIN, "promote"] == "passed"
+    assert statuses[PLAIN, "upload"] == statuses[PLAIN, "register"] == "passed"
     assert "skipped" not in {s for (c, p), s in statuses.items() if p != "retire"}
     (cell,) = [c for c in together["cells"] if c["id"] == PLAIN]
     assert cell["build_id"] == whole.cell(PLAIN).build_id  # type: ignore[union-attr]
