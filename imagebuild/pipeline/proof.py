@@ -7,10 +7,12 @@ from typing import Any
 
 from imagebuild.config.pipeline import Level, Network, Verify
 from imagebuild.manifest import ArtifactView, Image
-from imagebuild.verify import choice
+from imagebuild.verify import bootlevel, choice
+from imagebuild.verify.bootlevel import CONFIG_DRIVE, METADATA
+from imagebuild.verify.firmware import Firmware
 
 #: The machines of the level boot; others belong to an instance of Trove each.
-_BOOTS = ("config-drive", "metadata")
+_BOOTS = [bootlevel.run_name(h, f) for h in (CONFIG_DRIVE, METADATA) for f in Firmware]
 _ORDER = tuple(Level)
 _GOOD = ("passed", "warning")
 

@@ -33,6 +33,11 @@ CONFIG_DRIVE, METADATA = "config-drive", "metadata"
 _JOURNAL_SECONDS = 15.0
 
 
+def run_name(how: str, firmware: Firmware) -> str:
+    """What verify.json calls the run of a machine of the level boot."""
+    return f"{how}-{firmware.value}"
+
+
 @dataclass(frozen=True)
 class Boot:
     """How to boot an image once.
@@ -66,7 +71,7 @@ class Boot:
     @property
     def name(self) -> str:
         """What its checks, its run and a kept machine are called."""
-        return f"{self.how}-{self.firmware.value}"
+        return run_name(self.how, self.firmware)
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,12 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from imagebuild.config.pipeline import Verify
 from imagebuild.manifest import open_artifact
+from imagebuild.pipeline import proof
 from imagebuild.verify import agentlevel, databaselevel
 from imagebuild.verify.asking import until
+from tests.databases.registry import NAMES
 from tests.images.builds import Session
 from tests.images.verifying import Verified, command, database, environment, verify
 
@@ -69,6 +72,19 @@ def test_report_is_of_this_image(verified: Verified, session: Session) -> None:
     root = ET.fromstring((verified.directory / "junit.xml").read_bytes())  # noqa: S314 - our own
     assert [s.get("name") for s in root] == ["static", "boot", "agent", "database"]
     assert sum(int(str(s.get("tests"))) for s in root) == len(verified.document["checks"])
+
+
+def test_a_pipeline_need_not_ask_again(verified: Verified, session: Session) -> None:
+    view = open_artifact(session.build("bookworm").artifact)
+    _server, _backups, version = NAMES["mariadb"]
+
+    def lacks(**wanted: object) -> str:
+        asked = Verify.model_validate({"databases": [f"mariadb:{version}"], **wanted})
+        return proof.lacks(verified.document, view, view.images[0], asked)
+
+    assert lacks(level="boot") == ""
+    assert lacks(level="database") == ""
+    assert "bridge" in lacks(level="database", networks=["bridge"])
 
 
 def running(place: Path) -> list[str]:

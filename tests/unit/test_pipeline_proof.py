@@ -31,7 +31,7 @@ def machine(name: str, firmware: str = "bios", **facts: object) -> dict[str, Any
     return {"name": name, "firmware": firmware, "facts": facts}
 
 
-BOOTS = (machine("config-drive"), machine("metadata", "uefi"))
+BOOTS = (machine("config-drive-bios"), machine("metadata-uefi", "uefi"))
 MYSQL = machine("mysql-isolation", datastore="mysql 8.4", network_isolation=True)
 
 
@@ -82,7 +82,7 @@ def test_what_it_lacks(found: dict[str, Any] | None, wanted: dict[str, Any], tex
 def test_the_proof_is_of_one_file_and_one_architecture() -> None:
     other = document("static") | {"image": {"sha256": "d" * 64}}
     assert lacks(other, level="static") == "another file was verified"
-    arm = document("boot", machine("config-drive", "uefi"), machine("metadata", "uefi"))
+    arm = document("boot", machine("config-drive-uefi", "uefi"), machine("metadata-uefi", "uefi"))
     assert lacks(arm, arch="arm64", level="boot") == ""
     assert "bios" in lacks(arm, level="boot")
 
