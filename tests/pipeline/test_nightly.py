@@ -150,6 +150,7 @@ def test_broken_cells_do_not_stop_the_others(night: Nightly, tmp_path: Path) -> 
     assert night.run("--cell", PLAIN).cells == {PLAIN: "unchanged"}
 
 
+@pytest.mark.full("pipeline")
 def test_gates_and_two_at_once(night: Nightly) -> None:
     night.only("plain")
     night.row("plain")["gates"] = {"size": "100M", "deny_packages": ["openssh-*"]}

@@ -261,6 +261,7 @@ def test_services_that_do_not_answer_are_tried_again(night: Nightly) -> None:
     assert list(night.current()) == ["mysql 8.4"]
 
 
+@FULL
 def test_job_by_job_on_several_machines(night: Nightly, tmp_path: Path) -> None:
     """An engine's jobs, each with a report directory of its own, merged: as one run says it."""
     night.only("plain", mirrors=True)
