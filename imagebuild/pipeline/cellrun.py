@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from imagebuild.digest import of_file
 from imagebuild.errors import ImagebuildError, Interrupted, VerifyError
@@ -48,18 +49,22 @@ def perform(night: Night, cell_id: str, phase: PhaseRun, work: Callable[[], Answ
     except Stopped:
         error = Interrupted(night.children.signum).to_json()
         report = phase.end(Answer(Status.INTERRUPTED, error=error))
-    except ImagebuildError as exc:
-        report = phase.failed(exc.to_json())
-    except OSError as exc:
-        what = exc.strerror or str(exc)
-        report = phase.failed(ImagebuildError(what, where=str(exc.filename or "")).to_json())
     except Exception as exc:  # noqa: BLE001 - one cell's trouble is not the others'
-        error = ImagebuildError(
-            f"{type(exc).__name__}: {exc}", hint="this is a mistake in imagebuild: please report it"
-        ).to_json()
-        report = phase.failed(error)
+        report = phase.failed(error_of(exc))
     night.recorder.add(cell_id, report)
     return report
+
+
+def error_of(exc: Exception) -> dict[str, Any]:
+    """What went wrong, as an error document."""
+    if isinstance(exc, ImagebuildError):
+        return exc.to_json()
+    if isinstance(exc, OSError):
+        what = exc.strerror or str(exc) or type(exc).__name__
+        return ImagebuildError(what, where=str(exc.filename or "")).to_json()
+    return ImagebuildError(
+        f"{type(exc).__name__}: {exc}", hint="this is a mistake in imagebuild: please report it"
+    ).to_json()
 
 
 class ImageRun:
@@ -190,9 +195,10 @@ class ImageRun:
         try:
             with night.looking:
                 found = night.look.standing(cell)
-        except ImagebuildError as exc:
+        except Exception as exc:  # noqa: BLE001 - of services' libraries, too
             # What hinders looking is told by the phase that it hinders.
-            night.recorder.note(f"{cell.id}: it is not known whether it has changed: {exc.what}")
+            what = error_of(exc)["what"]
+            night.recorder.note(f"{cell.id}: it is not known whether it has changed: {what}")
             return False
         if not found.is_done or (found.has_artifact and self._is_refused(images / found.name)):
             return False

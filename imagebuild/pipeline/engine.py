@@ -35,10 +35,10 @@ from pathlib import Path
 from imagebuild.config.pipeline import OnMirrorFailure, Pipeline
 from imagebuild.errors import ExitCode, ImagebuildError, Interrupted
 from imagebuild.pipeline import locking, reporting, retention
-from imagebuild.pipeline.cellrun import ImageRun, run_mirror
-from imagebuild.pipeline.cells import ImageCell, MirrorCell, Phase, Places
+from imagebuild.pipeline.cellrun import ImageRun, error_of, run_mirror
+from imagebuild.pipeline.cells import Cell, ImageCell, MirrorCell, Phase, Places
 from imagebuild.pipeline.night import Asked, Night
-from imagebuild.pipeline.outcome import GOOD, RunReport
+from imagebuild.pipeline.outcome import GOOD, PhaseReport, RunReport, Status
 from imagebuild.pipeline.process import GRACE, Children
 from imagebuild.pipeline.recorder import Recorder
 from imagebuild.pipeline.watch import Watch
@@ -132,13 +132,33 @@ class _Work:
 
     def _mirrors(self, cells: Sequence[MirrorCell]) -> None:
         for cell in cells:
-            self._failed[cell.id] = not run_mirror(self._night, cell)
+            self._failed[cell.id] = True  # until it is known to be there
+            with self._told(cell):
+                self._failed[cell.id] = not run_mirror(self._night, cell)
 
     def _image(self, cell: ImageCell) -> None:
         held_by = ""
         if cell.gates.mirrors is OnMirrorFailure.HOLD:
             held_by = ", ".join(m for m in cell.after if self._failed.get(m))
-        ImageRun(self._night, cell, held_by).run()
+        with self._told(cell):
+            ImageRun(self._night, cell, held_by).run()
+
+    @contextmanager
+    def _told(self, cell: Cell) -> Iterator[None]:
+        """What goes wrong outside of phases is a phase that failed: it must not be lost, and is
+        none of the cells' that come after.
+        """
+        try:
+            yield
+        except Interrupted:
+            raise
+        except Exception as exc:  # noqa: BLE001 - one cell's trouble is not the others'
+            known = self._night.recorder.report(complete=False).cell(cell.id)
+            done = {(p.phase, p.target) for p in known.phases} if known else set()
+            asked = [p for p in cell.phases if self._night.asked.has(p)] or list(cell.phases)
+            phase = next((p for p in asked if (p, "") not in done), asked[-1])
+            report = PhaseReport(phase, Status.FAILED, error=error_of(exc))
+            self._night.recorder.add(cell.id, report)
 
     def _start(self, jobs: Sequence[Callable[[], None]], number: int) -> None:
         waiting: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()

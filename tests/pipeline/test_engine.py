@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from imagebuild.errors import TemporaryError
-from imagebuild.pipeline import reporting
+from imagebuild.pipeline import engine, reporting
 from imagebuild.pipeline.cells import Job, Phase
 from imagebuild.pipeline.outcome import RunReport, Status
 from tests.pipeline.fakenight import TEMPORARY, Fake, one, statuses
@@ -287,3 +287,35 @@ def test_jobs_after_one_that_found_nothing_to_do(fake: Fake) -> None:
     assert statuses(report, "one-amd64")["verify"] == "skipped"
     assert "nothing had changed" in one(report, "one-amd64", Phase.VERIFY).why
     assert fake.run("one-amd64", job=Job.VERIFY).exit_code == 3
+
+
+def test_what_breaks_between_phases_is_a_failure(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = engine.ImageRun.run
+
+    def run(self: engine.ImageRun) -> None:
+        if self._cell.id == "one-amd64":
+            raise OSError(28, "No space left on device", "/images")
+        real(self)
+
+    monkeypatch.setattr(engine.ImageRun, "run", run)
+    report = fake.run()
+    failed = one(report, "one-amd64", Phase.BUILD)
+    assert failed.error
+    assert (failed.status, failed.error["where"]) == (Status.FAILED, "/images")
+    assert report.exit_code == 1
+    assert set(statuses(report, "two-amd64").values()) <= {"passed", "unchanged"}
+
+
+def test_a_mirror_that_breaks_between_phases_holds(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> bool:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(engine, "run_mirror", broken)
+    report = fake.run("mirror-trove", "one-amd64")
+    assert one(report, "mirror-trove", Phase.MIRROR).status is Status.FAILED
+    assert statuses(report, "one-amd64")["upload prod"] == "held"
+    assert report.exit_code == 1
