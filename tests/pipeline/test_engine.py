@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from imagebuild.errors import TemporaryError
-from imagebuild.pipeline import engine, reporting
+from imagebuild.pipeline import cellrun, engine, reporting
 from imagebuild.pipeline.cells import Job, Phase
 from imagebuild.pipeline.outcome import RunReport, Status
 from tests.pipeline.fakenight import TEMPORARY, Fake, one, statuses
@@ -292,14 +292,14 @@ def test_jobs_after_one_that_found_nothing_to_do(fake: Fake) -> None:
 def test_what_breaks_between_phases_is_a_failure(
     fake: Fake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = engine.ImageRun.run
+    real = cellrun.ImageRun.run
 
-    def run(self: engine.ImageRun) -> None:
+    def run(self: cellrun.ImageRun) -> None:
         if self._cell.id == "one-amd64":
             raise OSError(28, "No space left on device", "/images")
         real(self)
 
-    monkeypatch.setattr(engine.ImageRun, "run", run)
+    monkeypatch.setattr(cellrun.ImageRun, "run", run)
     report = fake.run()
     failed = one(report, "one-amd64", Phase.BUILD)
     assert failed.error
