@@ -11,6 +11,7 @@ It is a pointer as `latest` is one: with what it points at it can be carried to 
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,6 +45,15 @@ def point(
         "skipped": is_skipped,
     }
     put(path, json.dumps(document, indent=2) + "\n")
+
+
+def pointed(images: Path) -> set[Path]:
+    """What cells have, of all pipelines that share IMAGES."""
+    found = set()
+    for path in images.glob(f"{DIRECTORY}/*/*.json"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            found.add(images / str(json.loads(path.read_text())["artifact"]))
+    return found
 
 
 def is_skipped(images: Path, pipeline: str, cell_id: str) -> bool:

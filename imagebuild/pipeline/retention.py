@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from imagebuild.claims import partial_of
+from imagebuild.pipeline import artifacts
 from imagebuild.pipeline.outcome import CellReport
 
 _NAME = re.compile(r"(?P<link>trove-guest-.+)-[0-9a-f]{8}")
@@ -26,9 +27,10 @@ def prune(
 ) -> list[Path]:
     """Remove the oldest artifacts but `keep` a cell; returns what went.
 
-    What stays besides: what a link or one of `spare` leads to, what a build is replacing, and
-    what is newer than `since` (seconds since 1970). Nothing is raised: what cannot be removed
-    stays for the next night.
+    What stays besides: what a link, a cell of any pipeline (`artifacts`: jobs of its own may yet
+    publish it) or one of `spare` leads to, what a build is replacing, and what is newer than
+    `since` (seconds since 1970). Nothing is raised: what cannot be removed stays for the next
+    night.
     """
     _sweep(images)
     built = [Path(c.artifact) for c in cells if c.artifact and Path(c.artifact).parent == images]
@@ -36,6 +38,7 @@ def prune(
     kept = {p.resolve() for p in (*spare, *built)}
     with contextlib.suppress(OSError):
         kept |= {p.resolve() for p in images.iterdir() if p.is_symlink()}
+    kept |= {p.resolve() for p in artifacts.pointed(images)}
     gone = []
     for link, number in links.items():
         found = [(_age(p), p) for p in images.glob(f"{link}-*") if _is_artifact(p, link)]

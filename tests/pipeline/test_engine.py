@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
@@ -12,7 +13,7 @@ import pytest
 from imagebuild.errors import TemporaryError
 from imagebuild.pipeline import cellrun, engine, reporting
 from imagebuild.pipeline.cells import Job, Phase
-from imagebuild.pipeline.outcome import RunReport, Status
+from imagebuild.pipeline.outcome import CellReport, RunReport, Status
 from tests.pipeline.fakenight import TEMPORARY, Fake, one, statuses
 
 
@@ -276,6 +277,23 @@ def test_older_artifacts_go(fake: Fake) -> None:
     assert [Path(p).exists() for p in seen] == [False, False, True, True]
     runs = [p for p in fake.report_directory.parent.iterdir() if p.name[0] == "2"]
     assert len(runs) < 4
+
+
+def test_what_other_cells_have_stays(fake: Fake) -> None:
+    """Images of one OS share a link, whatever cell and pipeline builds them."""
+    from imagebuild.pipeline import artifacts, retention
+
+    images = fake.places.images
+    made = [images / f"trove-guest-debian-12-amd64-0000000{n}" for n in range(4)]
+    for number, path in enumerate(made):
+        path.mkdir(parents=True)
+        (path / "manifest.json").write_text(json.dumps({"name": path.name}))
+        os.utime(path / "manifest.json", (1000 + number, 1000 + number))
+    artifacts.point(images, "other", "x-amd64", made[0], "00000000")
+    mine = CellReport("one-amd64", "image", (), artifact=str(made[3]))
+    gone = retention.prune(images, [mine], 1, since=5000.0, spare=[])
+    assert sorted(gone) == made[1:3]
+    assert made[0].exists()
 
 
 def test_jobs_after_one_that_found_nothing_to_do(fake: Fake) -> None:
