@@ -79,3 +79,21 @@ def test_github(fake: Fake, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     (artifact,) = fake.places.images.glob("trove-guest-*")
     assert f"\n{artifact}\n" in output.read_text()
     assert output.read_text().startswith("artifact<<")
+
+
+def test_what_others_say_is_no_command_of_github(
+    fake: Fake, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.profiles, fake.has_mirror = ("one",), False
+    lines = ["::stop-commands::x", "  ::error::me", "so ##[add-mask]a"]
+    fake.plan = {"build one": [{"code": 1, "lines": lines, "error": {
+        **TEMPORARY, "exit_code": 1, "error": "BuildError", "detail": "::add-mask::a\nb",
+    }}]}  # fmt: skip
+    said = shown(fake, {"GITHUB_ACTIONS": "true"}, capsys)
+    commands = [x.strip() for x in said.splitlines() if x.lstrip().startswith("::")]
+    assert {x.partition("::")[2].partition(" ")[0].partition("::")[0] for x in commands} <= {
+        "group", "endgroup", "error", "warning",
+    }  # fmt: skip
+    assert not any("error::me" in x or "add-mask::" in x.partition("title=")[0] for x in commands)
+    assert "##[" not in said
+    assert "| ::stop-commands::x" in said

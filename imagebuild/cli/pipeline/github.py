@@ -30,6 +30,14 @@ def group(title: str) -> str:
 END_GROUP = "::endgroup::"
 
 
+def plain(text: str) -> str:
+    """What others say, as lines that are no commands: the runner takes `::` at the beginning of
+    a line, spaces or not, and `##[` anywhere.
+    """
+    lines = text.replace("##[", "## [").splitlines()
+    return "\n".join(f"| {x}" if x.lstrip().startswith("::") else x for x in lines)
+
+
 def annotation(kind: str, title: str, text: str) -> str:
     """`kind` is error or warning: it stands above the log, and in the pull request."""
     return f"::{kind} title={_property(title)}::{_data(text)}"
@@ -44,7 +52,7 @@ def write_outputs(environ: Mapping[str, str], report: RunReport, summary: Path) 
         values = {"artifact": cells[0].artifact, "build_id": cells[0].build_id}
         _append(environ.get("GITHUB_OUTPUT"), "".join(_output(k, v) for k, v in values.items()))
     with contextlib.suppress(OSError):
-        text = summary.read_text(encoding="utf-8")[:_LONGEST]
+        text = summary.read_bytes()[:_LONGEST].decode(errors="ignore")
         _append(environ.get("GITHUB_STEP_SUMMARY"), text + "\n")
 
 

@@ -6,7 +6,7 @@ import collections
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,7 +95,7 @@ class View:
                 self._say(f"  {_label(cell_id, phase, target)} …", "dim")
 
     def _line(self, cell_id: str, phase: Phase, text: str) -> None:
-        text = clean_text(text)
+        text = self._plain(clean_text(text))
         with self._lock:
             going = self._going.get((cell_id, phase))
             if going is None:
@@ -147,7 +147,7 @@ class View:
             self._terminal.warning(f"{cell_id}: {clean_text(warning)}")
         if report.status is not Status.FAILED or not report.error:
             return
-        error = _error(report.error)
+        error = _error(report.error, self._plain)
         if going and not self._streams and not (self._github and going):
             shown = [x for x in list(going.lines)[-_LINES:] if x.strip()]
             for line in shown:
@@ -158,6 +158,9 @@ class View:
         if self._github:
             text = github.error_text(error.to_json())
             self._say(github.annotation("error", label, text))
+
+    def _plain(self, text: str) -> str:
+        return github.plain(text) if self._github else text
 
     @property
     def _streams(self) -> bool:
@@ -243,6 +246,6 @@ def _what(phases: Sequence[PhaseReport]) -> str:
     return ""
 
 
-def _error(document: Mapping[str, Any]) -> ImagebuildError:
-    cleaned = {k: clean_text(v) if isinstance(v, str) else v for k, v in document.items()}
+def _error(document: Mapping[str, Any], plain: Callable[[str], str]) -> ImagebuildError:
+    cleaned = {k: plain(clean_text(v)) if isinstance(v, str) else v for k, v in document.items()}
     return from_json(cleaned)
