@@ -114,7 +114,9 @@ class _Question:
         if image is None:
             return
         self.found.images.append((self.publish.label, image.id))
-        is_there = [self._version(cloud, v, image) for v in self.publish.versions]
+        # Without `promote` a person makes and turns versions: they are no business of the run's.
+        versions = self.publish.versions if self.publish.promote else ()
+        is_there = [self._version(cloud, v, image) for v in versions]
         if self.publish.retire and all(is_there):
             self._retire(cloud)
 
@@ -195,8 +197,7 @@ class _Question:
             return False
         if differences := [d.attribute for d in plan.differences]:
             self._say(f"{version.label}: to be changed: {', '.join(differences)}")
-        if self.publish.promote:
-            self._promotion(cloud, versions, there, image)
+        self._promotion(cloud, versions, there, image)
         return True
 
     def _promotion(

@@ -19,7 +19,7 @@ from imagebuild.forecast import forecast
 from imagebuild.host import versions
 from imagebuild.manifest import ArtifactView, open_artifact
 from imagebuild.memory import Memory
-from imagebuild.pipeline import proof
+from imagebuild.pipeline import gates, proof
 from imagebuild.pipeline.cells import ImageCell, Places, profile_of
 from imagebuild.pipeline.published import Clouds, Published
 from imagebuild.plan import Plan, make_plan
@@ -176,8 +176,7 @@ def _artifact(directory: Path, build_id: str) -> ArtifactView | None:
 
 def _lacks(view: ArtifactView, cell: ImageCell) -> str:
     """What its proof lacks; "" when it is as it is wanted."""
-    formats = ["raw" if p.convert else str(p.format or "") or None for p in cell.publish]
-    image = proof.subject(view, formats)
+    image = proof.subject(view, gates.formats(cell.publish))
     if image is None:
         return "the artifact has no image that can be verified"
     try:

@@ -111,8 +111,11 @@ def test_every_version_has_the_image_or_was_taken_back_from_it(night: Night) -> 
     (text,) = night.look(cell).missing
     assert text.startswith("admin: mysql 8.4 has older (")
     assert night.look(night.cell(versions=[VERSION], promote=False)).missing == []
-    differs = night.cell(versions=[VERSION | {"default": True}], promote=False)
-    assert night.look(differs).missing == ["admin: mysql 8.4: to be changed: default"]
+    # What a person is to do is nothing that the run would have to do every night.
+    for by_hand in (VERSION | {"default": True}, VERSION | {"version": "9.7"}):
+        assert night.look(night.cell(versions=[by_hand], promote=False)).missing == []
+    differs = night.cell(versions=[VERSION | {"default": True}])
+    assert "admin: mysql 8.4: to be changed: default" in night.look(differs).missing
 
     promote = rotation.propose_promotion(site.admin, "mysql", "8.4", image, Gates())
     carry_out(site.admin, promote)
