@@ -59,7 +59,7 @@ class Host:
     def verify(self, **changes: object) -> None:
         """Leave what `verify` leaves."""
         runs = [
-            {"name": name, "firmware": firmware, "facts": {}}
+            {"name": f"{name}-{firmware}", "firmware": firmware, "facts": {}}
             for name, firmware in (("config-drive", "bios"), ("metadata", "uefi"))
         ]
         document = {
