@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from imagebuild.errors import ConfigError
 from imagebuild.manifest import ArtifactView, open_artifact
 from imagebuild.mirror.metrics import put
+from imagebuild.pipeline.cells import ImageCell
 from imagebuild.pipeline.outcome import RunReport
 
 SCHEMA_VERSION = 1
@@ -86,6 +87,22 @@ def find(
         hint="run its build phase first, bring its images and reports directories from where it "
         "ran, or name one: --artifact DIR",
     )
+
+
+def check_fits(cell: ImageCell, view: ArtifactView) -> None:
+    """Raise ConfigError for an artifact that cannot be this cell's: somebody has named another."""
+    agent = view.content.get("agent")
+    series = agent.get("series") if isinstance(agent, Mapping) else None
+    for what, wanted, found in (
+        ("architecture", cell.arch, view.content.get("arch")),
+        ("series", cell.series, series),
+    ):
+        if wanted and found and str(wanted) != str(found):
+            raise ConfigError(
+                f"the artifact is of the {what} {found}, {cell.id} of {wanted}",
+                where=str(view.directory),
+                hint="name the artifact of this cell with --artifact",
+            )
 
 
 def _places(images: Path, pipeline: str, cell_id: str, earlier: Sequence[RunReport]) -> list[Path]:

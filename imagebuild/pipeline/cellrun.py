@@ -169,6 +169,7 @@ class ImageRun:
                 night.places.images, night.pipeline.name, self._cell.id, night.asked.artifact,
                 night.earlier,
             )  # fmt: skip
+            artifacts.check_fits(self._cell, found)
             self._take(found)
             return found
         return self._view

@@ -38,7 +38,7 @@ def lacks(document: Mapping[str, Any] | None, view: ArtifactView, image: Image, 
         return "it did not pass"
     proven = document.get("proven")
     if proven not in [str(x) for x in _ORDER[_ORDER.index(wanted.level) :]]:
-        return f"it is proven to {proven or 'no level'}, {wanted.level} is wanted"
+        return f"it is proven to {proven or 'no level'}; {wanted.level} is wanted"
     runs = document.get("runs") or ()
     if wanted.level is not Level.STATIC:
         firmwares = [str(f) for f in wanted.firmwares]

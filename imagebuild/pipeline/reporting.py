@@ -38,6 +38,8 @@ _RUN = re.compile(r"\d{8}T\d{6}Z(-\d+)?")
 _LIMIT = 256 * MIB
 #: Seconds after which nobody is about to rename a link any more.
 _OLD = 3600.0
+#: And after which no phase can be going on: reports are saved after each.
+_STALE = 86_400.0
 #: Longest name that a log gets, but for its end.
 _LONGEST = 120
 
@@ -199,14 +201,16 @@ def _point(link: Path, directory: Path) -> None:
 
 
 def prune(reports: Path, pipeline: str, keep: int) -> list[Path]:
-    """Remove the oldest reports but `keep`; what `latest` points at stays. Returns what went.
+    """Remove the oldest reports but `keep`; what `latest` points at stays, and what may still be
+    written: other jobs share the place. Returns what went.
 
     Raises PreflightError for one that cannot be removed.
     """
     place = reports / pipeline
     latest = (place / LATEST).resolve()
     runs = sorted(_runs(place), key=lambda p: _order(p.name))
-    gone = [r for r in runs[: max(0, len(runs) - keep)] if r.resolve() != latest]
+    old = runs[: max(0, len(runs) - keep)]
+    gone = [r for r in old if r.resolve() != latest and not _is_under_way(r)]
     for path in (*gone, *_leftovers(place)):
         try:
             path.unlink() if path.is_symlink() else _remove(path)
@@ -215,6 +219,15 @@ def prune(reports: Path, pipeline: str, keep: int) -> list[Path]:
         except OSError as exc:
             raise _unwritable(path, exc) from exc
     return gone
+
+
+def _is_under_way(directory: Path) -> bool:
+    """Whether a run may still be writing there: it has not come to its end, not long ago."""
+    try:
+        age = time.time() - (directory / JSON).stat().st_mtime
+        return age < _STALE and not read(directory).complete
+    except (OSError, ConfigError):
+        return False
 
 
 def _remove(directory: Path) -> None:

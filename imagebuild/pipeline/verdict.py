@@ -16,7 +16,8 @@ def headline(report: RunReport) -> str:
     if bad:
         words = [f"{counts[bad[0]]} of {len(cells)} {noun} {bad[0].value}"]
         words += [f"{counts[s]} {s.value}" for s in bad[1:]]
-        return f"FAILED: {', '.join(words)}"
+        first = "INTERRUPTED" if bad[0] is Status.INTERRUPTED else "FAILED"
+        return f"{first}: {', '.join(words)}"
     if not report.complete:
         return f"NOT COMPLETE: the run was killed, or goes on; {len(cells)} {noun} so far"
     if not cells:

@@ -34,7 +34,7 @@ class Watch:
 
 def _quiet(call: Callable[_P, None]) -> Callable[_P, None]:
     def quiet(*args: _P.args, **kwargs: _P.kwargs) -> None:
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(Exception):
             call(*args, **kwargs)
 
     return quiet

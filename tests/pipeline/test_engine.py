@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from imagebuild.errors import TemporaryError
-from imagebuild.pipeline import cellrun, engine, reporting
-from imagebuild.pipeline.cells import Job, Phase
+from imagebuild.config.pipeline import Gates, Verify
+from imagebuild.config.words import Arch, Series
+from imagebuild.errors import ConfigError, TemporaryError
+from imagebuild.manifest import ArtifactView
+from imagebuild.pipeline import artifacts, cellrun, engine, reporting
+from imagebuild.pipeline.cells import ImageCell, Job, Phase
 from imagebuild.pipeline.outcome import CellReport, RunReport, Status
 from tests.pipeline.fakenight import TEMPORARY, Fake, one, statuses
 
@@ -206,6 +209,34 @@ def test_a_damaged_image_is_not_taken_for_proven(fake: Fake) -> None:
     image.write_bytes(b"something else")
     report = fake.run("one-amd64", job=Job.VERIFY)
     assert report.exit_code == 5
+
+
+def test_what_is_wanted_by_now_is_asked_of_the_proof(fake: Fake) -> None:
+    fake.run("one-amd64", job=Job.BUILD)
+    fake.run("one-amd64", job=Job.VERIFY)
+    assert fake.run("one-amd64", job=Job.PUBLISH).exit_code == 0
+    # The stand-in boots no machine, as a proof of before the file asked for one.
+    (file,) = fake.places.images.glob("*/verify.json")
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"proven": "boot"}))
+    fake.document["verify"] = {"level": "boot"}
+    report = fake.run("one-amd64", job=Job.PUBLISH)
+    assert report.exit_code == 7
+    assert "held" in statuses(report, "one-amd64").values()
+    assert "not booted by" in str(one(report, "one-amd64", Phase.GATES).error)
+
+
+def test_an_artifact_that_is_named_is_of_the_cell() -> None:
+    cell = ImageCell("a", "p", Series("2026.1"), Arch.AMD64, Verify(), (), Gates())
+
+    def view(arch: str, series: str | None) -> ArtifactView:
+        content = {"arch": arch, "agent": {"series": series}}
+        return ArtifactView(Path("/x"), {"content": content})
+
+    artifacts.check_fits(cell, view("amd64", "2026.1"))
+    artifacts.check_fits(cell, view("amd64", None))
+    for arch, series in (("arm64", "2026.1"), ("amd64", "2025.1")):
+        with pytest.raises(ConfigError, match="the artifact is of the"):
+            artifacts.check_fits(cell, view(arch, series))
 
 
 def test_a_phase_has_a_limit(fake: Fake) -> None:

@@ -348,6 +348,7 @@ def zuul(repository: Repository) -> Zuul:
     return Zuul(repository)
 
 
+@pytest.mark.full("pipeline")
 def test_zuul_playbooks_do_a_cell(repository: Repository, zuul: Zuul) -> None:
     """Build, verify and publish on three nodes; what each needs, the earlier ones hand on."""
     cell = CELLS[1]

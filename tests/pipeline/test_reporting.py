@@ -216,6 +216,16 @@ def test_prune_keeps_the_newest_and_latest(tmp_path: Path) -> None:
     assert reporting.prune(tmp_path, "nightly", 2) == []
 
 
+def test_prune_leaves_what_is_being_written(tmp_path: Path) -> None:
+    nights = [dataclasses.replace(n, complete=False) for n in sample.earlier(3)]
+    places = [reporting.new_directory(tmp_path, "nightly", n.run) for n in nights]
+    for report, place in zip(nights, places, strict=True):
+        reporting.save(report, place)
+    assert reporting.prune(tmp_path, "nightly", 1) == []
+    os.utime(places[0] / "report.json", (time.time() - 100_000,) * 2)
+    assert reporting.prune(tmp_path, "nightly", 1) == [places[0]]
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "{", "[]", '{"schema_version": 1}', "[" * 100_000, '{"schema_version": 99}', "\xff"],

@@ -53,7 +53,7 @@ def lacks(found: dict[str, Any] | None, arch: str = "amd64", **wanted: object) -
         (document("static", verdict="warning"), {"level": "static"}, ""),
         (document("static", verdict="failed"), {"level": "static"}, "did not pass"),
         (document("static", verdict="unknown"), {"level": "static"}, "did not pass"),
-        (document("static"), {"level": "boot"}, "proven to static, boot is wanted"),
+        (document("static"), {"level": "boot"}, "proven to static; boot is wanted"),
         (document("boot", *BOOTS), {"level": "boot"}, ""),
         (document("database", *BOOTS, MYSQL), {"level": "boot"}, ""),
         (document("boot", BOOTS[0]), {"level": "boot"}, "not booted by uefi"),

@@ -84,7 +84,7 @@ def test_an_artifact_that_is_proven_leaves_nothing_to_do(host: Host) -> None:
     assert (found.build_id, found.name) == (host.plan.build_id, host.plan.name)
     assert host.look(verify={"level": "static"}).is_done
     (text,) = host.look(verify={"level": "agent"}).missing
-    assert text == "to be verified: it is proven to boot, agent is wanted"
+    assert text == "to be verified: it is proven to boot; agent is wanted"
     host.verify(verdict="failed")
     assert host.look().missing == ("to be verified: it did not pass",)
     (host.artifact / "verify.json").write_text("{")
