@@ -468,6 +468,25 @@ retention:
 """
 
 
+def test_the_pipeline_is_loaded_as_its_jobs_load_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where copies go, and where profiles are, may be said by the environment."""
+    placed(jobs(), tmp_path / "jobs")
+    file = tmp_path / "nightly.yaml"
+    file.write_text("mirrors:\n  - list: trove\nimages: []\n")
+    arguments = (tmp_path / "jobs", "--reports", tmp_path / "out", "--pipeline", file, "--dry-run")
+    ended = collect(*arguments)
+    assert "the mirror list trove is left out" in ended.err
+    monkeypatch.setenv("IMAGEBUILD_MIRROR_TARGET", "registry.example.org/trove")
+    assert "left out" not in collect(*arguments).err
+    file.write_text("images:\n  - profiles: mine\n")
+    assert collect(*arguments).code == 3
+    (tmp_path / "mine.yaml").write_text("extends: debian-bookworm\n")
+    found = collect(*arguments, "--profiles-path", tmp_path, "--json")
+    assert "mine-amd64: no report has it" in found.document["missing"], found.err
+
+
 def test_the_pipelines_file_tells_what_is_missing(tmp_path: Path) -> None:
     file = tmp_path / "nightly.yaml"
     file.write_text(FILE.format(mirror="trove"))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from imagebuild.cli import complete
-from imagebuild.cli.options import absolute, json_option
-from imagebuild.cli.pipeline.options import reports_option
+from imagebuild.cli.options import absolute, json_option, search_option
+from imagebuild.cli.pipeline.options import load, reports_option
 from imagebuild.cli.terminal import terminal
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ def _seconds(context: click.Context, parameter: click.Parameter, value: str) -> 
     "--dry-run", is_flag=True, envvar="IMAGEBUILD_DRY_RUN", show_envvar=True,
     help="Say what the merged report would be, write nothing.",
 )  # fmt: skip
+@search_option
 @json_option
 @click.pass_context
 def collect(
@@ -77,6 +78,7 @@ def collect(
     previous: tuple[Path, ...],
     within: float,
     dry_run: bool,
+    profiles_path: tuple[Path, ...],
     as_json: bool,
 ) -> None:
     """Merge the reports of several machines into one.
@@ -88,7 +90,7 @@ def collect(
     """
     from imagebuild.pipeline import collecting, reporting
 
-    pipeline, cells = _expected(pipeline_file)
+    pipeline, cells = _expected(pipeline_file, profiles_path)
     place = absolute(reports, "--reports")
     found = _search(directories, may_be_absent=pipeline is not None)
     name = pipeline.name if pipeline else ""
@@ -119,14 +121,15 @@ def collect(
     context.exit(int(report.exit_code))
 
 
-def _expected(name_or_path: str | None) -> tuple[Pipeline | None, Sequence[Cell]]:
+def _expected(
+    name_or_path: str | None, profiles_path: Sequence[Path]
+) -> tuple[Pipeline | None, Sequence[Cell]]:
     if name_or_path is None:
         return None, ()
-    from imagebuild.pipeline.cells import expand
-    from imagebuild.pipeline.loading import load_pipeline
-
-    pipeline = load_pipeline(name_or_path).value
-    return pipeline, expand(pipeline)
+    loaded = load(name_or_path, profiles_path)
+    for note in loaded.notes:
+        terminal.warning(note)
+    return loaded.value, loaded.cells
 
 
 def _search(directories: Sequence[Path], *, may_be_absent: bool) -> Search:
