@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imagebuild.visible import UNSEEN, one_line, visible
@@ -47,7 +49,18 @@ class Terminal:
         if self._console is None:
             from rich.console import Console
 
-            self._console = Console(
+            class People(Console):
+                """Ends the program when nobody reads any more, as rich does, but leaves stdout
+                alone: its document may well be read.
+                """
+
+                def on_broken_pipe(self) -> None:
+                    self.quiet = True
+                    with Path(os.devnull).open("w") as nowhere:
+                        os.dup2(nowhere.fileno(), sys.stderr.fileno())
+                    raise SystemExit(1)
+
+            self._console = People(
                 stderr=True,
                 no_color=self.no_color or None,
                 highlight=False,

@@ -55,7 +55,7 @@ def perform(night: Night, cell_id: str, phase: PhaseRun, work: Callable[[], Answ
     return report
 
 
-def error_of(exc: Exception) -> dict[str, Any]:
+def error_of(exc: BaseException) -> dict[str, Any]:
     """What went wrong, as an error document."""
     if isinstance(exc, ImagebuildError):
         return exc.to_json()

@@ -152,7 +152,7 @@ class _Work:
             yield
         except Interrupted:
             raise
-        except Exception as exc:  # noqa: BLE001 - one cell's trouble is not the others'
+        except (Exception, SystemExit) as exc:  # noqa: BLE001 - one cell's trouble is not the others'
             known = self._night.recorder.report(complete=False).cell(cell.id)
             done = {(p.phase, p.target) for p in known.phases} if known else set()
             asked = [p for p in cell.phases if self._night.asked.has(p)] or list(cell.phases)

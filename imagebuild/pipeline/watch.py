@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ParamSpec
 
+from imagebuild.errors import Interrupted
 from imagebuild.pipeline.cells import Phase
 from imagebuild.pipeline.outcome import PhaseReport
 
@@ -34,7 +34,12 @@ class Watch:
 
 def _quiet(call: Callable[_P, None]) -> Callable[_P, None]:
     def quiet(*args: _P.args, **kwargs: _P.kwargs) -> None:
-        with contextlib.suppress(Exception):
+        try:
             call(*args, **kwargs)
+        except Interrupted:
+            raise
+        # rich ends the program (SystemExit) when nobody reads any more what it prints.
+        except (Exception, SystemExit):  # noqa: BLE001, S110 - whatever it is
+            pass
 
     return quiet

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from imagebuild.cli.terminal import Terminal
 from imagebuild.pipeline import engine
 from imagebuild.pipeline.engine import Asked
+from imagebuild.pipeline.outcome import RunReport
 from tests.pipeline.fakenight import TEMPORARY, Fake
 
 
@@ -18,19 +24,25 @@ def fake(tmp_path: Path) -> Fake:
 
 def shown(fake: Fake, environ: dict[str, str], capsys: pytest.CaptureFixture[str]) -> str:
     """What a run says."""
-    from imagebuild.cli.pipeline.runview import View
-    from imagebuild.cli.terminal import Terminal
-
     terminal = Terminal()
     terminal.configure(verbosity=0, no_color=True)
+    followed(fake, terminal, environ)
+    return capsys.readouterr().err
+
+
+def followed(fake: Fake, terminal: Terminal, environ: dict[str, str]) -> RunReport:
+    """A run, shown as `pipeline run` shows it."""
+    from imagebuild.cli.pipeline.run import show
+    from imagebuild.cli.pipeline.runview import View
+
     view = View(terminal, fake.cells, several=False, environ=environ)
     with view.live():
         report, directory = engine.run(
             fake.pipeline, Asked(fake.cells), fake.places, view.watch, program=fake.program,
             begun=view.begun,
         )  # fmt: skip
-    view.summary(report, directory)
-    return capsys.readouterr().err
+    show(report, directory, view)
+    return report
 
 
 def test_plain_lines(fake: Fake, capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,3 +109,30 @@ def test_what_others_say_is_no_command_of_github(
     assert not any("error::me" in x or "add-mask::" in x.partition("title=")[0] for x in commands)
     assert "##[" not in said
     assert "| ::stop-commands::x" in said
+
+
+#: A run whose stderr nobody reads. Arguments: a directory.
+UNREAD = """
+import json, sys
+from pathlib import Path
+from tests.pipeline.fakenight import Fake
+from tests.pipeline.test_engine_view import followed
+from imagebuild.cli.terminal import Terminal
+report = followed(Fake(Path(sys.argv[1])), Terminal(), {})
+print(json.dumps(report.to_json()))
+"""
+
+
+def test_a_night_goes_on_when_nobody_reads_it_any_more(tmp_path: Path) -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-c", UNREAD, tmp_path], stdout=subprocess.PIPE, stderr=theirs,
+            text=True, check=True, timeout=60, cwd=Path(__file__).parents[2],
+        )  # fmt: skip
+    finally:
+        os.close(theirs)
+    document = json.loads(ended.stdout)
+    assert document["notes"] == []
+    assert {c["status"] for c in document["cells"]} <= {"passed", "unchanged"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Sequence
@@ -169,7 +170,7 @@ def _go(
     try:
         with view.live():
             report, directory = run_pipeline(
-                loaded.value, asked, places, view.watch, notes=notes, tell=terminal.info,
+                loaded.value, asked, places, view.watch, notes=notes, tell=view.say,
                 begun=view.begun,
             )  # fmt: skip
     except RunInterrupted as exc:
@@ -179,10 +180,16 @@ def _go(
     return report
 
 
+def show(report: RunReport, directory: Path, view: View) -> None:
+    """The summary; when nobody reads it, the document and the exit code are still wanted."""
+    with contextlib.suppress(SystemExit):
+        view.summary(report, directory)
+
+
 def _tell(report: RunReport, directory: Path, view: View, *, as_json: bool) -> None:
     from imagebuild.pipeline.cleaning import cleaned
 
-    view.summary(report, directory)
+    show(report, directory, view)
     if as_json:
         terminal.json(cleaned(report).to_json() | {"directory": str(directory)})
 

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,7 +76,7 @@ class View:
     def begun(self, directory: Path) -> None:
         """Where the report will be."""
         self._directory = directory
-        self._terminal.info(f"report: {directory}", "dim")
+        self.say(f"report: {directory}", "dim")
 
     @contextmanager
     def live(self) -> Iterator[None]:
@@ -90,9 +90,9 @@ class View:
         with self._lock:
             self._going[cell_id, phase] = _Going(target, now, now)
             if self._streams:
-                self._say(github.group(_label(cell_id, phase, target)))
+                self.say(github.group(_label(cell_id, phase, target)))
             elif not self._live:
-                self._say(f"  {_label(cell_id, phase, target)} …", "dim")
+                self.say(f"  {_label(cell_id, phase, target)} …", "dim")
 
     def _line(self, cell_id: str, phase: Phase, text: str) -> None:
         text = self._plain(clean_text(text))
@@ -102,21 +102,19 @@ class View:
                 return
             going.lines.append(text)
             if self._streams:
-                self._say(text)
+                self.say(text)
             elif self._terminal.verbosity > 0:
-                self._say(f"    {cell_id}: {text}", "dim")
+                self.say(f"    {cell_id}: {text}", "dim")
             elif not self._live and time.monotonic() - going.said >= _PERIOD:
                 going.said = time.monotonic()
                 took = duration(going.said - going.since)
-                self._say(f"    {_label(cell_id, phase, going.target)} {took}: {text}", "dim")
+                self.say(f"    {_label(cell_id, phase, going.target)} {took}: {text}", "dim")
 
     def _again(self, cell_id: str, phase: Phase, text: str) -> None:
         with self._lock:
             if going := self._going.get((cell_id, phase)):
                 going.lines.append(text)
-            self._say(
-                f"↻ {_label(cell_id, phase, going.target if going else '')}: {text}", "yellow"
-            )
+            self.say(f"↻ {_label(cell_id, phase, going.target if going else '')}: {text}", "yellow")
 
     def _ended(self, cell_id: str, report: PhaseReport) -> None:
         with self._lock:
@@ -125,12 +123,12 @@ class View:
             known = ends.get(report.phase, Status.SKIPPED)
             ends[report.phase] = max(known, report.status, key=_rank)
             if self._streams and going:
-                self._say(github.END_GROUP)
+                self.say(github.END_GROUP)
             elif self._github and going:
-                self._say(github.group(_label(cell_id, report.phase, report.target)))
+                self.say(github.group(_label(cell_id, report.phase, report.target)))
                 for line in going.lines:
-                    self._say(line)
-                self._say(github.END_GROUP)
+                    self.say(line)
+                self.say(github.END_GROUP)
             self._end(cell_id, report, going)
 
     def _end(self, cell_id: str, report: PhaseReport, going: _Going | None) -> None:
@@ -142,7 +140,7 @@ class View:
         took = duration(report.seconds)
         tries = f", {len(report.attempts)} tries" if _tries(report) > 1 else ""
         why = f": {report.why}" if report.why else ""
-        self._say(f"{mark} {label:44} {report.status.value} ({took}{tries}){why}", style)
+        self.say(f"{mark} {label:44} {report.status.value} ({took}{tries}){why}", style)
         for warning in report.warnings:
             self._terminal.warning(f"{cell_id}: {clean_text(warning)}")
         if report.status is not Status.FAILED or not report.error:
@@ -151,13 +149,13 @@ class View:
         if going and not self._streams and not (self._github and going):
             shown = [x for x in list(going.lines)[-_LINES:] if x.strip()]
             for line in shown:
-                self._say(f"    │ {line}", "dim")
+                self.say(f"    │ {line}", "dim")
         self._terminal.error(error)
         if report.log:
-            self._say(f"  log: {self._directory / report.log}")
+            self.say(f"  log: {self._directory / report.log}")
         if self._github:
             text = github.error_text(error.to_json())
-            self._say(github.annotation("error", label, text))
+            self.say(github.annotation("error", label, text))
 
     def _plain(self, text: str) -> str:
         return github.plain(text) if self._github else text
@@ -166,8 +164,10 @@ class View:
     def _streams(self) -> bool:
         return self._github and not self._several
 
-    def _say(self, text: str, style: str = "") -> None:
-        self._terminal.info(text, style)
+    def say(self, text: str, style: str = "") -> None:
+        """A line for people; a night goes on when nobody reads it any more."""
+        with suppress(SystemExit):
+            self._terminal.info(text, style)
 
     def _status(self) -> RenderableType:
         from rich.table import Table
@@ -210,8 +210,8 @@ class View:
             )  # fmt: skip
         for note in report.notes:
             self._terminal.info(f"note: {note}")
-        self._say(headline(report), "bold red" if report.exit_code else "bold green")
-        self._say(f"report: {directory / 'report.html'}")
+        self.say(headline(report), "bold red" if report.exit_code else "bold green")
+        self.say(f"report: {directory / 'report.html'}")
         if self._github:
             github.write_outputs(self._environ, report, directory / "report.md")
 
