@@ -104,7 +104,11 @@ def load_pipeline(
 
 
 def list_pipelines(search: Sequence[Path] = ()) -> list[NamedPipeline]:
-    """The pipelines that can be named, sorted by name."""
+    """The pipelines that can be named, sorted by name.
+
+    Raises ConfigError for a directory of `search` that is not there.
+    """
+    search_path(search)
     named = []
     for name, path in sorted(named_profiles(pipelines_path(search)).items()):
         try:

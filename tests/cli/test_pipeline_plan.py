@@ -156,6 +156,8 @@ def test_list_and_schema(capsys: pytest.CaptureFixture[str], tmp_path: Path, own
     place.mkdir(parents=True)
     Path(own).rename(place / "own.yaml")
     (place / "bad.yaml").write_text("images: 3\n")
+    assert run(["pipeline", "list", "--profiles-path", str(tmp_path / "none")]) == 3
+    assert "none is not a directory" in capsys.readouterr().err
     assert run(["pipeline", "list"]) == 0
     captured = capsys.readouterr()
     rows = [line.split()[:2] for line in captured.out.splitlines()]

@@ -134,7 +134,9 @@ def _read(path: Path) -> str | None:
         return None
     except (OSError, UnicodeError) as exc:
         raise PreflightError(
-            "a file cannot be read that would be written", where=str(path), detail=str(exc)
+            "a file cannot be read that would be written",
+            where=str(path),
+            detail=(isinstance(exc, OSError) and exc.strerror) or str(exc),
         ) from exc
 
 

@@ -13,6 +13,7 @@ from imagebuild.pipeline.needs import Needs, needs
 from imagebuild.units import size
 
 if TYPE_CHECKING:
+    from imagebuild.cli.tables import Tables
     from imagebuild.pipeline.loading import LoadedPipeline
     from imagebuild.pipeline.unchanged import Look, Standing
 
@@ -111,11 +112,24 @@ def show(to: Terminal, loaded: LoadedPipeline, rows: Sequence[Row]) -> None:
         [_line(r) for r in rows],
         styles=[_style(r) for r in rows],
     )
+    if not rows:
+        tables.line("there is no cell: a run has nothing to do")
     left = [(r, text) for r in rows if r.standing for text in _texts(r.standing)]
     if left:
         tables.heading("what is left, and why")
         for found, text in left:
             tables.line(f"{found.cell.id}: {text}")
+    if rows:
+        _jobs(tables, rows)
+    for note in loaded.notes:
+        to.warning(note)
+    for broken in rows:
+        if broken.error:
+            to.warning(f"{broken.cell.id} cannot be looked at")
+            to.error(broken.error)
+
+
+def _jobs(tables: Tables, rows: Sequence[Row]) -> None:
     tables.table(
         "jobs",
         ("cell", "job", "after", "cpus", "memory", "disk", "machine"),
@@ -127,12 +141,6 @@ def show(to: Terminal, loaded: LoadedPipeline, rows: Sequence[Row]) -> None:
         ],
         numeric=("cpus", "memory", "disk"),
     )  # fmt: skip
-    for note in loaded.notes:
-        to.warning(note)
-    for broken in rows:
-        if broken.error:
-            to.warning(f"{broken.cell.id} cannot be looked at")
-            to.error(broken.error)
 
 
 def _line(row: Row) -> tuple[str, ...]:
