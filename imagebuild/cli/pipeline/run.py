@@ -109,6 +109,7 @@ def run(
     from imagebuild.cli.pipeline import dryrun
     from imagebuild.cli.pipeline.surroundings import for_children, unheard
     from imagebuild.pipeline.cells import Places, choose
+    from imagebuild.pipeline.clouds import unknown
 
     loaded = load(pipeline, profiles_path)
     chosen = choose(loaded.cells, cells)
@@ -127,6 +128,9 @@ def run(
         f"{name} is not heard by pipelines: the file says what is done"
         for name in unheard(os.environ)
     )]  # fmt: skip
+    for text in unknown(chosen, phases):
+        terminal.warning(text)
+        notes.append(text)
     if dry_run:
         found = dryrun.typed(chosen, phases, places)
         if as_json:
