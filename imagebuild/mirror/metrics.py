@@ -18,15 +18,14 @@ and is not there before one has succeeded.
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from imagebuild.errors import PreflightError
 from imagebuild.files import MIB, read_limited
 from imagebuild.mirror.result import Report
+from imagebuild.outfile import put
+from imagebuild.prometheus import Sample, gauges
 
 _SUCCESS = "imagebuild_mirror_last_success_timestamp_seconds"
 _HELP = {
@@ -40,24 +39,14 @@ _HELP = {
     _SUCCESS: "End of the last run after which nothing was missing.",
 }
 
-_Sample = tuple[str, Mapping[str, str], float]
-
 
 def render(report: Report, labels: Mapping[str, str], now: float, success: float | None) -> str:
     """The file's text; `now` and `success` (of the last good run before) are in seconds."""
-    found = list(_samples(report, now, now if not report.failed else success))
-    lines: list[str] = []
-    for name, text in _HELP.items():
-        samples = [s for s in found if s[0] == name]
-        if samples:
-            lines += [f"# HELP {name} {text}", f"# TYPE {name} gauge"]
-        for _, own, value in samples:
-            shown = ",".join(f'{k}="{_escaped(v)}"' for k, v in {**labels, **own}.items())
-            lines.append(f"{name}{{{shown}}} {_number(value)}")
-    return "\n".join(lines) + "\n"
+    found = _samples(report, now, now if not report.failed else success)
+    return gauges(_HELP, found, labels)
 
 
-def _samples(report: Report, now: float, success: float | None) -> Iterator[_Sample]:
+def _samples(report: Report, now: float, success: float | None) -> Iterator[Sample]:
     for outcome, count in report.outcomes.items():
         yield "imagebuild_mirror_images", {"outcome": outcome.value}, count
     for kind in ("copied", "mounted", "present"):
@@ -79,49 +68,6 @@ def write(path: Path, report: Report, labels: Mapping[str, str], now: float) -> 
     put(path, render(report, labels, now, _last_success(path)))
 
 
-def put(path: Path, text: str) -> None:
-    """Write a file that others read, whole or not at all. Raises PreflightError."""
-    try:
-        place = path.resolve()
-        with tempfile.NamedTemporaryFile(
-            "w", dir=place.parent, prefix=f".{place.name}-", delete=False, encoding="utf-8"
-        ) as file:
-            try:
-                file.write(text)
-                # node_exporter is another user.
-                os.fchmod(file.fileno(), 0o644)
-                file.flush()
-                Path(file.name).replace(place)
-            except BaseException:
-                Path(file.name).unlink(missing_ok=True)
-                raise
-    except OSError as exc:
-        raise _unwritable(path, exc.strerror or str(exc)) from exc
-
-
-def check_place(path: Path, hint: str = "") -> None:
-    """Raise PreflightError for a file that could not be written, before anything is done."""
-    detail = ""
-    directory = path.resolve().parent
-    if path.is_dir():
-        detail = "it is a directory"
-    elif not directory.is_dir():
-        detail = f"there is no directory {directory}"
-    elif not os.access(directory, os.W_OK | os.X_OK):
-        detail = f"{directory} is not ours to write to"
-    if detail:
-        raise _unwritable(path, detail, hint)
-
-
-def _unwritable(path: Path, detail: str, hint: str = "") -> PreflightError:
-    return PreflightError(
-        "a file cannot be written",
-        where=str(path),
-        detail=detail,
-        hint=hint or "its directory must be there, and ours to write to",
-    )
-
-
 def _last_success(path: Path) -> float | None:
     try:
         text = read_limited(path, MIB).decode(errors="replace")
@@ -132,12 +78,3 @@ def _last_success(path: Path) -> float | None:
         return float(found[1]) if found else None
     except ValueError:
         return None
-
-
-def _number(value: float) -> str:
-    """Without the noise of binary fractions."""
-    return str(value if isinstance(value, int) else round(value, 3))
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")

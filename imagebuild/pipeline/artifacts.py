@@ -18,7 +18,7 @@ from pathlib import Path
 
 from imagebuild.errors import ConfigError
 from imagebuild.manifest import ArtifactView, open_artifact
-from imagebuild.mirror.metrics import put
+from imagebuild.outfile import put
 from imagebuild.pipeline.cells import ImageCell
 from imagebuild.pipeline.outcome import RunReport
 

@@ -38,6 +38,7 @@ from imagebuild.pipeline.cells import Phase
 from imagebuild.pipeline.changes import changes, last_facts
 from imagebuild.pipeline.facts import ImageFacts
 from imagebuild.pipeline.outcome import GOOD, CellReport, RunReport, Status
+from imagebuild.prometheus import Sample, gauges
 
 _P = "imagebuild_pipeline"
 _SUCCESS = f"{_P}_last_success_timestamp_seconds"
@@ -67,7 +68,6 @@ HELP = {
     f"{_P}_image_info": "What the image is.",
 }
 
-_Sample = tuple[str, Mapping[str, str], float]
 _LINE = re.compile(rf"({_SUCCESS}|{_CELL_SUCCESS}){{([^}}]*)}} ([0-9.]+)")
 _CELL = re.compile(r'(?:^|,)cell="([^"\\]*)"')
 
@@ -80,17 +80,7 @@ def render(
     """
     # What an older writing of this very report knew is not an earlier success.
     before = {c: t for c, t in (known or {}).items() if t < report.started}
-    samples = list(_samples(report, earlier, before))
-    lines: list[str] = []
-    for name, text in HELP.items():
-        found = [s for s in samples if s[0] == name]
-        if found:
-            lines += [f"# HELP {name} {text}", f"# TYPE {name} gauge"]
-        for _, own, value in found:
-            labels = {"pipeline": report.pipeline, **own}
-            shown = ",".join(f'{k}="{_escaped(v)}"' for k, v in labels.items())
-            lines.append(f"{name}{{{shown}}} {_number(value)}")
-    return "\n".join(lines) + "\n"
+    return gauges(HELP, _samples(report, earlier, before), {"pipeline": report.pipeline})
 
 
 def successes(text: str) -> dict[str, float]:
@@ -106,7 +96,7 @@ def successes(text: str) -> dict[str, float]:
 
 def _samples(
     report: RunReport, earlier: Sequence[RunReport], known: Mapping[str, float]
-) -> Iterator[_Sample]:
+) -> Iterator[Sample]:
     end = report.started + report.seconds
     yield f"{_P}_last_run_timestamp_seconds", {}, end
     is_good = report.exit_code == ExitCode.OK
@@ -125,7 +115,7 @@ def _samples(
 
 def _of_cell(
     cell: CellReport, report: RunReport, earlier: Sequence[RunReport], known: Mapping[str, float]
-) -> Iterator[_Sample]:
+) -> Iterator[Sample]:
     ends = [
         r.started + r.seconds
         for r in (*earlier, report)
@@ -151,7 +141,7 @@ def _of_cell(
 
 def _of_image(
     cell: CellReport, image: ImageFacts, earlier: Sequence[RunReport]
-) -> Iterator[_Sample]:
+) -> Iterator[Sample]:
     own = {"cell": cell.id}
     for stage, seconds, is_reused in image.stages:
         yield f"{_P}_stage_duration_seconds", own | {"stage": stage}, seconds
@@ -184,12 +174,3 @@ def _of_image(
 
 def _latest(times: Sequence[float], known: float | None) -> float | None:
     return max((*times, *(() if known is None else (known,))), default=None)
-
-
-def _number(value: float) -> str:
-    """Without the noise of binary fractions."""
-    return str(value if isinstance(value, int) else round(value, 3))
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")

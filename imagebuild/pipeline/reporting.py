@@ -23,7 +23,7 @@ from pathlib import Path
 from imagebuild.config.values import check_profile_name
 from imagebuild.errors import ConfigError, PreflightError
 from imagebuild.files import MIB, read_limited
-from imagebuild.mirror.metrics import put
+from imagebuild.outfile import put
 from imagebuild.pipeline import junit, markdown, metrics, page
 from imagebuild.pipeline.cleaning import cleaned
 from imagebuild.pipeline.facts import ImageFacts

@@ -101,7 +101,7 @@ def sync(
     """
     from imagebuild.cli.mirror import planview
     from imagebuild.errors import UsageError
-    from imagebuild.mirror.metrics import check_place
+    from imagebuild.outfile import check_place
 
     if engine == "docker" and (deep or new_referrers):
         raise UsageError("--deep and --new-referrers are for --engine registry alone")
@@ -191,6 +191,7 @@ class _Run:
         from imagebuild.errors import ImagebuildError, Interrupted
         from imagebuild.mirror import metrics
         from imagebuild.mirror.lockfile import record
+        from imagebuild.outfile import put
 
         failed: ImagebuildError | None = None
         try:
@@ -209,7 +210,7 @@ class _Run:
         if self._as_json:
             terminal.json(document)
         if self._report:
-            metrics.put(self._report, json.dumps(document, indent=2) + "\n")
+            put(self._report, json.dumps(document, indent=2) + "\n")
         if self._metrics:
             labels = {"list": self._loaded.path.stem, "target": document["target"]}
             metrics.write(self._metrics, report, labels, time.time())

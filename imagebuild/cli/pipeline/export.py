@@ -142,7 +142,7 @@ def _read(path: Path) -> str | None:
 
 def _write(output: Path, texts: Mapping[str, str]) -> None:
     from imagebuild.errors import PreflightError
-    from imagebuild.mirror.metrics import put
+    from imagebuild.outfile import put
 
     for name, text in texts.items():
         try:
