@@ -128,9 +128,8 @@ def run(
         f"{name} is not heard by pipelines: the file says what is done"
         for name in unheard(os.environ)
     )]  # fmt: skip
-    for text in unknown(chosen, phases):
-        terminal.warning(text)
-        notes.append(text)
+    lacking = unknown(chosen, phases)
+    notes += lacking
     if dry_run:
         found = dryrun.typed(chosen, phases, places)
         if as_json:
@@ -143,6 +142,8 @@ def run(
     from imagebuild.cli.pipeline.runview import View
     from imagebuild.pipeline.engine import Asked
 
+    for text in lacking:
+        terminal.warning(text)
     if no_retry:
         loaded = _without_retry(loaded)
     asked = Asked(
