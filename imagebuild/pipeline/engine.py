@@ -33,7 +33,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from imagebuild.config.pipeline import OnMirrorFailure, Pipeline
-from imagebuild.errors import ExitCode, ImagebuildError, Interrupted
+from imagebuild.errors import ExitCode, ImagebuildError, Interrupted, PreflightError
 from imagebuild.pipeline import locking, reporting, retention
 from imagebuild.pipeline.cellrun import ImageRun, error_of, run_mirror
 from imagebuild.pipeline.cells import Cell, ImageCell, MirrorCell, Phase, Places
@@ -43,7 +43,7 @@ from imagebuild.pipeline.process import GRACE, Children
 from imagebuild.pipeline.recorder import Recorder
 from imagebuild.pipeline.watch import Watch
 
-__all__ = ["Asked", "RunInterrupted", "Watch", "run"]
+__all__ = ["Asked", "RunInterrupted", "UnwrittenError", "Watch", "run"]
 
 #: Seconds beyond that of children that threads get to write down how they were ended.
 _LAST = 15.0
@@ -56,6 +56,15 @@ class RunInterrupted(Interrupted):
 
     def __init__(self, signum: int, report: RunReport, directory: Path) -> None:
         super().__init__(signum)
+        self.report = report
+        self.directory = directory
+
+
+class UnwrittenError(PreflightError):
+    """The report of a run could not be written; `report` says what it had done all the same."""
+
+    def __init__(self, cause: PreflightError, report: RunReport, directory: Path) -> None:
+        super().__init__(cause.what, where=cause.where, detail=cause.detail, hint=cause.hint)
         self.report = report
         self.directory = directory
 
@@ -78,7 +87,7 @@ def run(
     this very tool; `notes` go into the report; `tell` gets a sentence where something is
     waited for; `begun` gets the directory of the report before anything is done. Raises
     TemporaryError when one of the cells is running, PreflightError when reports cannot be
-    written, and RunInterrupted with the report of what was done.
+    written, and RunInterrupted and UnwrittenError with the report of what was done.
     """
     ids = [c.id for c in asked.cells]
     on_wait = tell if asked.wait else None
@@ -97,10 +106,12 @@ def run(
         night = Night(pipeline, asked, places, directory, children, recorder, watch, tuple(earlier))
         caught = _Work(night, tell).run()
         with _undisturbed():
-            report = _finish(night, interrupted=caught is not None)
+            report, unwritten = _finish(night, interrupted=caught is not None)
     if caught:
         signum = signal.SIGINT if caught.exit_code is ExitCode.INTERRUPTED else signal.SIGTERM
         raise RunInterrupted(signum, report, directory)
+    if unwritten:
+        raise UnwrittenError(unwritten, report, directory) from unwritten
     return report, directory
 
 
@@ -218,8 +229,8 @@ class _Work:
         recorder.interrupt(Interrupted(signum).to_json())
 
 
-def _finish(night: Night, *, interrupted: bool) -> RunReport:
-    """Older artifacts and reports go, and the report is written, whole."""
+def _finish(night: Night, *, interrupted: bool) -> tuple[RunReport, PreflightError | None]:
+    """Older artifacts and reports go, and the report is written, whole; or why it is not."""
     recorder, retained = night.recorder, night.pipeline.retention
     report = recorder.report(complete=True)
     has_built = night.asked.has(Phase.BUILD) and not interrupted
@@ -232,14 +243,18 @@ def _finish(night: Night, *, interrupted: bool) -> RunReport:
         if gone:
             recorder.note("older artifacts are removed: " + ", ".join(p.name for p in gone))
     report = recorder.report(complete=True)
-    reporting.write(report, night.directory, list(night.earlier))
+    try:
+        reporting.write(report, night.directory, list(night.earlier))
+    except PreflightError as exc:
+        recorder.note(f"{exc.what}: {exc.where}")
+        return recorder.report(complete=True), exc
     try:
         reporting.prune(night.places.reports, night.pipeline.name, retained.reports)
     except Interrupted:
         raise
     except ImagebuildError as exc:
         recorder.note(f"{exc.what}: {exc.where}")
-    return report
+    return report, None
 
 
 @contextmanager

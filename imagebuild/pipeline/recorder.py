@@ -92,8 +92,9 @@ class Recorder:
         try:
             reporting.save(self.report(complete=False), self._directory)
         except ImagebuildError as exc:
-            if exc.what not in self._notes:
-                self._notes.append(f"{exc.what}: {exc.detail}")
+            text = f"{exc.what}: {exc.where}"
+            if text not in self._notes:
+                self._notes.append(text)
 
 
 def _empty(cell: Cell) -> CellReport:

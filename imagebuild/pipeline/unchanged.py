@@ -112,7 +112,9 @@ class Look:
         asks = self.ask_clouds and not self.offline and bool(cell.publish)
         if view and lacks:
             missing.append(lacks)
-        elif not view and not asks:
+        elif view:
+            missing += _refused(view, cell)
+        elif not asks:
             missing.append(_unbuilt(stages))
         found = Published()
         if asks:
@@ -172,6 +174,15 @@ def _artifact(directory: Path, build_id: str) -> ArtifactView | None:
         return view if view.build_id == build_id and is_whole else None
     except (ConfigError, OSError):
         return None
+
+
+def _refused(view: ArtifactView, cell: ImageCell) -> list[str]:
+    """What policies say that are younger than the artifact; growth needs earlier reports."""
+    try:
+        rulings = gates.rule(cell, view, ())
+    except ConfigError:
+        return []  # what is damaged is built again, or told by those who read it
+    return [f"a gate refuses it: {r.why}" for r in rulings if r.why and r.gate != gates.PROVEN]
 
 
 def _lacks(view: ArtifactView, cell: ImageCell) -> str:

@@ -239,6 +239,25 @@ def test_an_artifact_that_is_named_is_of_the_cell() -> None:
             artifacts.check_fits(cell, view(arch, series))
 
 
+def test_a_report_that_cannot_be_written_is_told(fake: Fake) -> None:
+    places = []
+
+    def in_the_way(directory: Path) -> None:
+        places.append(directory)
+        (directory / "junit.xml").mkdir()
+
+    with pytest.raises(engine.UnwrittenError) as caught:
+        engine.run(
+            fake.pipeline, engine.Asked(fake.cells), fake.places, fake.watch,
+            program=fake.program, begun=in_the_way,
+        )  # fmt: skip
+    assert caught.value.exit_code == 4
+    assert "junit.xml" in caught.value.where
+    assert caught.value.report.cells[-1].status is Status.PASSED
+    assert caught.value.directory == places[0]
+    assert not (fake.places.reports / "fake" / "latest").exists()
+
+
 def test_a_phase_has_a_limit(fake: Fake) -> None:
     fake.document["timeouts"] = {"build": "1s"}
     fake.plan = {"build one": [{"sleep": 30}]}

@@ -47,7 +47,8 @@ def followed(fake: Fake, terminal: Terminal, environ: dict[str, str]) -> RunRepo
 
 def test_plain_lines(fake: Fake, capsys: pytest.CaptureFixture[str]) -> None:
     lines = [f"line {n}" for n in range(30)] + ["token=canary-Xq7 at http://me:canary-Xq7@host/"]
-    fake.plan = {"build one": [{"code": 1, "lines": lines, "error": {
+    own = ["error: the hook failed", "  try: later"]
+    fake.plan = {"build one": [{"code": 1, "lines": lines + own, "error": {
         **TEMPORARY, "error": "BuildError", "exit_code": 1, "what": "the hook failed",
     }}]}  # fmt: skip
     said = shown(fake, {}, capsys)
@@ -56,6 +57,7 @@ def test_plain_lines(fake: Fake, capsys: pytest.CaptureFixture[str]) -> None:
     assert "line 29\n" in said
     assert "line 5\n" not in said, "the last lines"
     assert "error: the hook failed\n" in said
+    assert said.count("error: the hook failed") == 1, "the verb has said it, too"
     assert "  try: later\n" in said
     assert "  log: " in said
     assert "✓ two-amd64: upload prod " in said

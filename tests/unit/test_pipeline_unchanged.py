@@ -85,6 +85,8 @@ def test_an_artifact_that_is_proven_leaves_nothing_to_do(host: Host) -> None:
     assert host.look(verify={"level": "static"}).is_done
     (text,) = host.look(verify={"level": "agent"}).missing
     assert text == "to be verified: it is proven to boot; agent is wanted"
+    (text,) = host.look(gates={"deny_packages": ["*"]}).missing
+    assert text.startswith("a gate refuses it: it has packages that are denied")
     host.verify(verdict="failed")
     assert host.look().missing == ("to be verified: it did not pass",)
     (host.artifact / "verify.json").write_text("{")

@@ -168,7 +168,7 @@ def _go(
     *,
     as_json: bool,
 ) -> RunReport:
-    from imagebuild.pipeline.engine import Asked, RunInterrupted
+    from imagebuild.pipeline.engine import Asked, RunInterrupted, UnwrittenError
     from imagebuild.pipeline.engine import run as run_pipeline
 
     assert isinstance(asked, Asked)  # noqa: S101 - its import waits for the verb's use
@@ -178,7 +178,7 @@ def _go(
                 loaded.value, asked, places, view.watch, notes=notes, tell=view.say,
                 begun=view.begun,
             )  # fmt: skip
-    except RunInterrupted as exc:
+    except (RunInterrupted, UnwrittenError) as exc:
         _tell(exc.report, exc.directory, view, as_json=as_json)
         raise
     _tell(report, directory, view, as_json=as_json)

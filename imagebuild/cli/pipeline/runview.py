@@ -147,7 +147,11 @@ class View:
             return
         error = _error(report.error, self._plain)
         if going and not self._streams and not (self._github and going):
-            shown = [x for x in list(going.lines)[-_LINES:] if x.strip()]
+            lines = list(going.lines)
+            # What the verb says of its error is said below.
+            own = f"error: {one_line(error.what)}"
+            before = lines[: lines.index(own)] if own in lines else lines
+            shown = [x for x in before[-_LINES:] if x.strip()]
             for line in shown:
                 self.say(f"    │ {line}", "dim")
         self._terminal.error(error)
