@@ -269,7 +269,7 @@ def test_two_sessions_make_one_environment(tmp_path: Path, monkeypatch: pytest.M
     """The one that comes second waits, and finds what the first has made."""
     made: list[Path] = []
 
-    def make(draft: Path) -> None:
+    def make(draft: Path, _requirements: Path) -> None:
         made.append(draft)
         time.sleep(0.3)
         draft.mkdir()
