@@ -44,7 +44,8 @@ IMAGES = (PLAIN, LARGE)
 LOGIN = ("mirror", "canary-registry-Yw3")
 SECRETS = (LOGIN[1], PASSWORD)
 _MIRRORED = {"trove/mysql": "8.4", "trove/mariadb": "11.8"}
-_SECONDS = 400
+#: Seconds after which a night is taken for one that hangs; two emulated boots on a busy host fit.
+_SECONDS = 1500
 #: What a run may leave of others' times.
 _IDS = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _TIMES = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)?")
@@ -321,7 +322,7 @@ class Nightly:
         return json.dumps(found, indent=1, sort_keys=True)
 
     def forget(self) -> None:
-        """The cloud and the target as they were before the first night."""
+        """Glance and Trove as they were before the first night; the registry keeps its tags."""
         self.cloud.forget_images()
         self.cloud.forget_datastores()
 
