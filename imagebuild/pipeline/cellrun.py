@@ -201,7 +201,7 @@ class ImageRun:
             what = error_of(exc)["what"]
             night.recorder.note(f"{cell.id}: it is not known whether it has changed: {what}")
             return False
-        if not found.is_done or (found.has_artifact and self._is_refused(images / found.name)):
+        if not found.is_done:
             return False
         if night.asked.phases and night.asked.has(Phase.BUILD):
             place = images / found.name
@@ -214,16 +214,6 @@ class ImageRun:
         why = f"nothing has changed: build {found.build_id[:8]} is "
         self._skip(why + ("published" if cell.publish else "proven"), kept)
         return True
-
-    def _is_refused(self, place: Path) -> bool:
-        """Whether a policy that is younger than the artifact refuses it: its phase says so.
-
-        That it is proven is looked at already, in the clouds, too.
-        """
-        with contextlib.suppress(ImagebuildError):
-            rulings = gates.rule(self._cell, open_artifact(place), self._night.earlier)
-            return any(r.why for r in rulings if r.gate != gates.PROVEN)
-        return False  # what is damaged is built again, or told by those who read it
 
     def _skip(self, why: str, kept: str = "") -> None:
         """All phases are skipped; `kept` is why versions have another image."""

@@ -56,7 +56,7 @@ class Night:
     @functools.cached_property
     def look(self) -> Look:
         """Says which cells have nothing to do."""
-        return Look(self.places)
+        return Look(self.places, earlier=self.earlier)
 
     def phase(self, cell_id: str, phase: Phase, target: str = "") -> PhaseRun:
         """Begin a phase, with its limit."""

@@ -8,7 +8,7 @@ an image of that build with its proof, and each datastore version for the image 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from imagebuild.manifest import ArtifactView, open_artifact
 from imagebuild.memory import Memory
 from imagebuild.pipeline import gates, proof
 from imagebuild.pipeline.cells import ImageCell, Places, profile_of
+from imagebuild.pipeline.outcome import RunReport
 from imagebuild.pipeline.published import Clouds, Published
 from imagebuild.plan import Plan, make_plan
 from imagebuild.resolve import resolve
@@ -86,12 +87,14 @@ class Look:
     """Looks at several cells: what they share is asked once. One thread at a time.
 
     Without `ask_clouds`, what is published is not known: then the artifact and its proof
-    count alone. With `offline` nothing is asked of the network.
+    count alone. With `offline` nothing is asked of the network. `earlier` reports are what
+    growth is told by.
     """
 
     places: Places
     ask_clouds: bool = True
     offline: bool = False
+    earlier: Sequence[RunReport] = ()
     _plans: dict[str, Plan] = field(default_factory=dict)
     _clouds: Clouds = field(default_factory=Clouds)
 
@@ -113,7 +116,7 @@ class Look:
         if view and lacks:
             missing.append(lacks)
         elif view:
-            missing += _refused(view, cell)
+            missing += _refused(view, cell, self.earlier)
         elif not asks:
             missing.append(_unbuilt(stages))
         found = Published()
@@ -176,10 +179,12 @@ def _artifact(directory: Path, build_id: str) -> ArtifactView | None:
         return None
 
 
-def _refused(view: ArtifactView, cell: ImageCell) -> list[str]:
-    """What policies say that are younger than the artifact; growth needs earlier reports."""
+def _refused(view: ArtifactView, cell: ImageCell, earlier: Sequence[RunReport]) -> list[str]:
+    """What policies say that are younger than the artifact. That it is proven is looked at
+    already, in the clouds, too.
+    """
     try:
-        rulings = gates.rule(cell, view, ())
+        rulings = gates.rule(cell, view, earlier)
     except ConfigError:
         return []  # what is damaged is built again, or told by those who read it
     return [f"a gate refuses it: {r.why}" for r in rulings if r.why and r.gate != gates.PROVEN]
